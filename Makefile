@@ -1,0 +1,101 @@
+# A thin face over the command line: every target makes the environment it needs, then calls `bitkiln`.
+# `make help` lists the targets. Only Python >= 3.11, a C++ compiler, make and perl come from the system.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Values reach the recipes through the environment, so that no character in them is special to the shell.
+export PE ENGINE LANES DEPTH ACCUMULATOR PIPELINE SEED SUITE ONLY ARGS WAVES
+
+# The first Python that is new enough; PYTHON=... on the command line wins.
+PYTHON = $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
+         command -v $(p) >/dev/null && $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+         && echo $(p))) python3)
+VENV   := .venv
+PY     := $(VENV)/bin/python
+RUN    := $(PY) -m bitkiln
+STAMP  := $(VENV)/.installed
+INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
+
+# Options are passed only when set.
+OPTIONS = $(if $(LANES),--lanes "$$LANES") $(if $(DEPTH),--depth "$$DEPTH") \
+          $(if $(ACCUMULATOR),--accumulator "$$ACCUMULATOR") $(if $(PIPELINE),--pipeline "$$PIPELINE") \
+          $(if $(SEED),--seed "$$SEED") $(ARGS)
+
+.PHONY: help sim check-sim test test-full mutate bench lint typecheck doctor constraints clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@echo "usage: make TARGET [VARIABLE=value ...]"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@echo "sim takes also LANES= DEPTH= ACCUMULATOR= PIPELINE= SEED= WAVES=1; any target takes ARGS='...'"
+
+sim: check-sim $(STAMP)-base ## PE=fp4 (or ENGINE=dot_unit): RTL against the golden model, up to a real network
+	@$(RUN) sim $(if $(PE),"$$PE") $(if $(ENGINE),--engine "$$ENGINE") $(OPTIONS)
+
+check-sim:
+	@if [ -n "$$PE" ] && [ -n "$$ENGINE" ] || [ -z "$$PE$$ENGINE" ]; then \
+	  echo "error: wrong arguments at make sim: got PE='$$PE' ENGINE='$$ENGINE', expected exactly one of PE= and ENGINE=" >&2; \
+	  echo "help: for example make sim PE=fp4" >&2; exit 2; fi
+
+test: $(STAMP)-test ## the test suite (under 15 minutes on two cores)
+	@$(PY) -m pytest -n 2 --dist loadscope $(ARGS)
+
+test-full: $(STAMP)-test $(STAMP)-fpga ## everything, long suites and mutation included
+	@$(PY) -m pytest -n 2 --dist loadscope -m "slow or not slow" $(ARGS)
+
+mutate: $(STAMP)-test ## put bugs into the arithmetic blocks; the unit tests must find 95 % of them
+	@$(PY) -m benchmarks.mutate $(ARGS)
+
+bench: $(STAMP)-fpga $(STAMP)-test ## SUITE=foundation: targets, measured values, pass or miss
+	@$(RUN) bench "$${SUITE:-foundation}" $(if $(ONLY),--only "$$ONLY") $(ARGS)
+
+lint: $(STAMP)-test ## ruff over the whole tree
+	@$(PY) -m ruff check . $(ARGS)
+
+# mypy cannot follow the mapping of folders to packages in pyproject.toml: it gets a folder of links.
+typecheck: $(STAMP)-test ## mypy over the whole package
+	@$(PY) -m mypy --version >/dev/null 2>&1 || $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt mypy
+	@rm -rf build/typecheck && mkdir -p build/typecheck/bitkiln
+	@for each in bitkiln/*; do ln -s "../../../$$each" build/typecheck/bitkiln/; done
+	@for each in hw models sim; do ln -s "../../../$$each" build/typecheck/bitkiln/; done
+	@cd build/typecheck && ../../$(PY) -m mypy -p bitkiln --ignore-missing-imports $(ARGS)
+
+doctor: $(STAMP)-base ## which tools are here, and how to get the others
+	@$(RUN) doctor $(ARGS)
+
+constraints: $(STAMP)-test $(STAMP)-fpga ## write constraints.txt from what is installed now
+	@{ sed -n '/^#/p' constraints.txt; $(PY) -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+=='; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean: ## remove build outputs (not the environment)
+	@rm -rf build .pytest_cache .ruff_cache .hypothesis .mypy_cache
+
+# The environment. Each stamp stands for one set of packages; they are made again when pyproject.toml or the
+# pinned versions change.
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: Python too old at $(PYTHON): got $$($(PYTHON) --version 2>&1), expected Python 3.11 or newer" >&2; \
+	  echo "help: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 3; }
+	@echo "making $(VENV) with $$($(PYTHON) --version)" >&2
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "error: cannot make a virtual environment with $(PYTHON)" >&2; \
+	  echo "help: on Debian and Ubuntu install the package python3-venv" >&2; rm -rf $(VENV); exit 3; }
+
+$(STAMP)-base: pyproject.toml constraints.txt | $(PY)
+	@echo "installing bitkiln and its simulator (about a minute, once)" >&2
+	@$(INSTALL) .
+	@touch $@
+
+$(STAMP)-test: pyproject.toml constraints.txt | $(STAMP)-base
+	@echo "installing the test tools (once)" >&2
+	@$(INSTALL) '.[test]'
+	@touch $@
+
+$(STAMP)-fpga: pyproject.toml constraints.txt | $(STAMP)-base
+	@echo "installing synthesis and place-and-route (once)" >&2
+	@$(INSTALL) '.[fpga]'
+	@touch $@

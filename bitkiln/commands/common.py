@@ -1,0 +1,109 @@
+"""What the subcommands share: design options, output, examples."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ..config import Resolved
+
+__all__ = ["command", "examples", "echo_json", "table", "progress", "resolve_design", "Json",
+           "Lanes", "Depth", "Kind", "Bits", "Pipeline", "Output", "Seed", "Preset"]
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Lanes = Annotated[int | None, typer.Option(help="Products per cycle.", show_default="4")]
+Depth = Annotated[int | None, typer.Option(help="Products that an exact sum holds.", show_default="1024")]
+Kind = Annotated[str | None, typer.Option("--accumulator", help="exact, fp32 or int32.",
+                                          show_default="exact; fp32 with bf16 or fp16")]
+Bits = Annotated[int | None, typer.Option("--accumulator-bits", help="Exact width instead of the sizing rule; "
+                                                                     "wraps with a sticky overflow flag.")]
+Pipeline = Annotated[int | None, typer.Option(help="Register stages before the accumulator.", show_default="0")]
+Output = Annotated[str | None, typer.Option("--output-format", help="Round the sum into this format on port o.")]
+Seed = Annotated[int, typer.Option(help="Seed of all random vectors.")]
+Preset = Annotated[str | None, typer.Option(help="Start from a named preset (`bitkiln presets`).")]
+
+
+def examples(*lines: str) -> str:
+    """Epilog of a command's help."""
+    return "Example:\n\n" + "\n\n".join(f"  {line}" for line in lines)
+
+
+def command(app: typer.Typer, function: Callable[..., None], *example_lines: str, name: str | None = None) -> None:
+    """Add ``function`` as a command; its docstring's lines are joined, since Rich would keep the breaks."""
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    app.command(name, help=text, epilog=examples(*example_lines))(function)
+
+
+def echo_json(value: Any) -> None:
+    """Print ``value`` as JSON (``NaN`` and infinities as strings: JSON has none)."""
+    typer.echo(json.dumps(_plain(value), indent=2, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item") and not isinstance(value, (str, bytes)):     # NumPy scalars
+        value = value.item()
+    if isinstance(value, float) and not -1.8e308 < value < 1.8e308:
+        return str(value)
+    return value
+
+
+def table(title: str, columns: list[str], rows: list[list[Any]], right: tuple[int, ...] = ()) -> None:
+    """Print a Rich table; plain text where stdout is no terminal (Rich honours NO_COLOR)."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        shown.add_column(column, justify="right" if index in right else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(escape("-" if cell is None else str(cell)) for cell in row))
+    # A pipe has no width: 80 columns would fold long cells and break grep.
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console.print(shown)
+
+
+def progress(text: str) -> None:
+    """A progress line on stderr, so that stdout carries results only."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def resolve_design(target: str | None, *, preset: str | None = None, pe: str | None = None,
+                   engine: str | None = None, lanes: int | None = None, depth: int | None = None,
+                   kind: str | None = None, bits: int | None = None, pipeline: int | None = None,
+                   output: str | None = None, name: str | None = None) -> Resolved:
+    """The design that a command line describes.
+
+    ``target`` is a YAML file (by its suffix or because it exists) or a PE name; options given win over
+    the file, the file over the preset, the preset over the defaults.
+    """
+    from ..config import load_design
+
+    path = None
+    if target is not None and (target.lower().endswith((".yaml", ".yml")) or "/" in target):
+        path = Path(target)
+    elif target is not None:
+        pe = pe or target
+    cli: dict[str, Any] = {}
+    for key, value, option in (("engine", engine, "--engine"), ("pe", pe, "PE"), ("lanes", lanes, "--lanes"),
+                               ("accumulator.depth", depth, "--depth"), ("accumulator.kind", kind, "--accumulator"),
+                               ("accumulator.bits", bits, "--accumulator-bits"),
+                               ("pipeline", pipeline, "--pipeline"), ("output.format", output, "--output-format"),
+                               ("name", name, "--name")):
+        if value is not None:
+            cli[key] = (value, option)
+    return load_design(path, preset=preset, cli=cli)

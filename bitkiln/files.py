@@ -1,0 +1,50 @@
+"""Writing files so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from .models.errors import FAILED, BitkilnError
+
+__all__ = ["write_atomically", "write_all"]
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write ``content`` to ``path`` by way of a temporary file beside it.
+
+    Raises
+    ------
+    BitkilnError
+        Exit code 1 when the folder cannot be written or the disk is full; nothing is left behind.
+    """
+    write_all(path.parent, {path.name: content})
+
+
+def write_all(folder: Path, contents: Mapping[str, str | bytes]) -> None:
+    """Write several files into ``folder`` (made when missing); all are complete before the first is renamed."""
+    temporary: list[tuple[str, Path]] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            raw = content.encode("utf-8") if isinstance(content, str) else content
+            handle, made = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+            temporary.append((made, folder / name))
+            with os.fdopen(handle, "wb") as file:
+                file.write(raw)
+        umask = os.umask(0)
+        os.umask(umask)
+        for made, path in temporary:
+            os.chmod(made, 0o666 & ~umask)           # mkstemp makes private files
+            os.replace(made, path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BitkilnError("cannot write", where=str(error.filename2 or error.filename or folder), got=reason,
+                           expected="a writable folder with room", help="choose another folder with -o",
+                           exit_code=FAILED) from None
+    finally:
+        for made, _ in temporary:
+            if os.path.exists(made):
+                os.unlink(made)

@@ -1,0 +1,1 @@
+"""Decode and encode between a code and (sign, significand, shift) or a fixed-point integer."""

