@@ -25,9 +25,6 @@ __all__ = ["ConfigErrors", "DotUnitConfig", "Resolved", "SCHEMA_VERSION", "build
 SCHEMA_VERSION = 1
 PRESETS = Path(__file__).parent / "presets"
 
-# Reserved words of Verilog-2005 and the SystemVerilog words that tools reserve in .v files too.
-VERILOG_KEYWORDS = frozenset(["always", "and", "assign", "automatic", "begin", "bit", "buf", "bufif0", "bufif1", "byte", "case", "casex", "casez", "cell", "class", "cmos", "config", "const", "deassign", "default", "defparam", "design", "disable", "do", "edge", "else", "end", "endcase", "endconfig", "endfunction", "endgenerate", "endmodule", "endprimitive", "endspecify", "endtable", "endtask", "enum", "event", "export", "final", "for", "force", "forever", "fork", "function", "generate", "genvar", "highz0", "highz1", "if", "ifnone", "import", "incdir", "include", "initial", "inout", "input", "instance", "int", "integer", "interface", "join", "large", "liblist", "library", "localparam", "logic", "longint", "macromodule", "medium", "modport", "module", "nand", "negedge", "nmos", "nor", "noshowcancelled", "not", "notif0", "notif1", "or", "output", "package", "packed", "parameter", "pmos", "posedge", "primitive", "priority", "program", "property", "pull0", "pull1", "pulldown", "pullup", "pulsestyle_ondetect", "pulsestyle_onevent", "rcmos", "real", "realtime", "ref", "reg", "release", "repeat", "return", "rnmos", "rpmos", "rtran", "rtranif0", "rtranif1", "scalared", "shortint", "shortreal", "showcancelled", "signed", "small", "specify", "specparam", "static", "string", "strong0", "strong1", "struct", "supply0", "supply1", "table", "task", "this", "time", "tran", "tranif0", "tranif1", "tri", "tri0", "tri1", "triand", "trior", "trireg", "type", "typedef", "union", "unique", "unsigned", "use", "uwire", "var", "vectored", "virtual", "void", "wait", "wand", "weak0", "weak1", "while", "wire", "with", "wor", "xnor", "xor"])
-
 
 class ConfigErrors(BitkilnError):
     """All errors of one design description.
@@ -345,7 +342,9 @@ class _Shown(str):
 def _check_name(name: Any, where: str) -> list[BitkilnError]:
     if not isinstance(name, str):
         return []
-    if name.lower() in VERILOG_KEYWORDS:
+    from .hw.emit import KEYWORDS
+
+    if name in KEYWORDS:
         return [BitkilnError("illegal module name", where=where, got=name, expected="no Verilog keyword",
                              help=f"use {name}_unit")]
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):

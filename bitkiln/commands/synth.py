@@ -37,7 +37,8 @@ def synth(
     pipeline: Pipeline = None, output_format: Output = None,
     target: Annotated[str | None, typer.Option(help="ecp5, ice40, gowin, xilinx or asic.",
                                                show_default="the file's, else ecp5")] = None,
-    liberty: Annotated[Path | None, typer.Option(help="Liberty file (.lib, .lib.gz); target asic.")] = None,
+    liberty: Annotated[list[Path] | None, typer.Option(help="Liberty file (.lib, .lib.gz); may be repeated.")] = None,
+    dont_use: Annotated[list[str] | None, typer.Option(help="Cell (or glob) to avoid (asic); may be repeated.")] = None,
     booth: Annotated[bool, typer.Option("--booth", help="Booth multipliers (asic).")] = False,
     dsp: Annotated[bool, typer.Option("--dsp", help="Allow DSP blocks (FPGA).")] = False,
     period_ps: Annotated[int, typer.Option(min=1, max=1_000_000, help="Delay target of ABC [ps] (asic).")] = 1000,
@@ -58,7 +59,7 @@ def synth(
                               pipeline=pipeline, output=output_format)
     from ..flow.measure import measure
 
-    metrics, path = measure(resolved, target=target, liberty=liberty, booth=booth, dsp=dsp, period_ps=period_ps,
+    metrics, path = measure(resolved, target=target, liberty=liberty or (), dont_use=dont_use or (), booth=booth, dsp=dsp, period_ps=period_ps,
                             seeds=seeds, folder=output, progress=progress)
     if json:
         echo_json(metrics.as_dict())

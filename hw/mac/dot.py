@@ -69,9 +69,7 @@ class DotUnit(wiring.Component):
         members = {"a": In(lanes * design.activation.bits), "w": In(lanes * design.weight.bits),
                    "en": In(1), "clear": In(1),
                    "acc": Out(32 if fp32 else signed(design.accumulator_bits))}
-        flags = ["nan"] * design.has_nan + ["inf_pos", "inf_neg"] * design.has_inf
-        self.flags = [*flags, *["illegal"] * design.has_illegal, *["overflow"] * design.has_overflow]
-        members.update({flag: Out(1) for flag in self.flags})
+        members.update({flag: Out(1) for flag in design.flags})
         if design.output is not None:
             members["o"] = Out(design.output.bits)
         super().__init__(members)
@@ -123,14 +121,7 @@ class DotUnit(wiring.Component):
                 value = held
             return value
 
-        events: dict[str, Value] = {}
-        if design.nan_possible:
-            events["nan"] = Cat(unit.nan for unit in lanes).any()
-        if design.inf_possible:
-            events["inf_pos"] = Cat(unit.inf & ~unit.sign for unit in lanes).any()
-            events["inf_neg"] = Cat(unit.inf & unit.sign for unit in lanes).any()
-        if design.has_illegal:
-            events["illegal"] = Cat(unit.illegal for unit in lanes).any()
+        events = {flag: Cat(getattr(unit, flag) for unit in lanes).any() for flag in lane.flags}
         late = "sum" in cuts
         if late:
             total = Term(register(total.sign, "total_sign", 1), register(total.value, "total", 1), total.limit)
@@ -148,7 +139,7 @@ class DotUnit(wiring.Component):
             m.d.sync += state.eq(0)
         with m.Elif(en):
             m.d.sync += state.eq(following)
-        for flag in self.flags:
+        for flag in design.flags:
             held = Signal(name=f"{flag}_flag", reset_less=True)
             m.d.comb += getattr(self, flag).eq(held)
             with m.If(clear):

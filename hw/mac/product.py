@@ -27,6 +27,7 @@ class _Operand:
         self.shift: Value | None = None
         self.min_shift = self.max_shift = 0
         self.nan = self.inf = self.illegal = None
+        self.negative: Value = code[-1] if fmt.signed else Const(0, 1)
         if decoder is None:
             self.significand: Value = code.as_signed() if fmt.signed else code
             return
@@ -63,7 +64,7 @@ class LaneProduct(wiring.Component):
     -------
     a, w : In
     sign : Out(1); value : Out(product bits)
-    nan, inf, illegal : Out(1), as the formats have them.
+    nan, inf_pos, inf_neg, illegal : Out(1), as the formats have them.
     """
 
     def __init__(self, activation: Format, weight: Format, specials: bool = True, cuts: frozenset = frozenset()):
@@ -76,9 +77,9 @@ class LaneProduct(wiring.Component):
         self.has_inf = specials and (activation.has_inf or weight.has_inf)
         self.has_nan = specials and (activation.has_nan or weight.has_nan or self.has_inf)
         self.has_illegal = specials and (activation.has_illegal or weight.has_illegal)
-        for flag in ("nan", "inf", "illegal"):
-            if getattr(self, f"has_{flag}"):
-                members[flag] = Out(1)
+        self.flags = (("nan",) * self.has_nan + ("inf_pos", "inf_neg") * self.has_inf
+                      + ("illegal",) * self.has_illegal)
+        members.update({flag: Out(1) for flag in self.flags})
         super().__init__(members)
 
     @property
@@ -109,7 +110,9 @@ class LaneProduct(wiring.Component):
             a_inf, w_inf = (never if x.inf is None else x.inf for x in (a, w))
             a_zero, w_zero = a.zero(), w.zero()
             flags["nan"] = a_nan | w_nan | (a_inf & w_zero) | (w_inf & a_zero)
-            flags["inf"] = (a_inf & ~w_zero & ~w_nan) | (w_inf & ~a_zero & ~a_nan)
+            infinite = (a_inf & ~w_zero & ~w_nan) | (w_inf & ~a_zero & ~a_nan)
+            negative = a.negative ^ w.negative
+            flags["inf_pos"], flags["inf_neg"] = infinite & ~negative, infinite & negative
         elif self.has_nan:
             flags["nan"] = Cat(x.nan for x in (a, w) if x.nan is not None).any()
         if self.has_illegal:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ..errors import BitkilnError, nearest
-from ..formats import Format, get_format
+from ..formats import Format, Minifloat, get_format
 
 __all__ = ["Accumulator", "DotDesign", "parse_pe", "ACCUMULATORS", "MAX_LANES", "MAX_PIPELINE"]
 
@@ -94,6 +94,14 @@ def parse_pe(name: str) -> tuple[Format, Format]:
                        help=nearest(key, choices))
 
 
+def _all_finite(fmt: Format) -> Format:
+    """The minifloat whose special codes are ordinary numbers; other families as they are."""
+    if fmt.family != "minifloat" or not fmt.has_nan or fmt.bits > 16:
+        return fmt
+    return Minifloat(fmt.exponent_bits, fmt.mantissa_bits, fmt.bias, specials="none", signed=fmt.signed,
+                     name=f"{fmt.name}_finite")
+
+
 @dataclass(frozen=True)
 class DotDesign:
     """One multi-lane dot-product unit.
@@ -112,8 +120,8 @@ class DotDesign:
     output : Format or str, optional
         Rounds the accumulator into this format once, on port ``o``.
     specials : bool
-        Without them no NaN/Inf logic is built and special codes behave as documented for the format's
-        decoder (size comparisons with peers that have none).
+        Without them no NaN/Inf logic is built (size comparisons with peers that have none): a minifloat's
+        special codes are the finite numbers that their bits spell, NaR and illegal codes are 0.
     """
 
     activation: Format
@@ -129,6 +137,9 @@ class DotDesign:
             value = getattr(self, key)
             if isinstance(value, str):
                 object.__setattr__(self, key, get_format(value, where=key))
+        if not self.specials:
+            for key in ("activation", "weight"):
+                object.__setattr__(self, key, _all_finite(getattr(self, key)))
         _integer(self.lanes, "lanes", 1, MAX_LANES)
         _integer(self.pipeline, "pipeline", 0, MAX_PIPELINE)
         if self.accumulator.kind == "int32" and self.product_exponent != 0:
@@ -219,6 +230,12 @@ class DotDesign:
         if kind == "fp32":
             return False
         return self.accumulator_bits < self.exact_bits
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Names of the flag ports that this design has."""
+        flags = ("nan",) * self.has_nan + ("inf_pos", "inf_neg") * self.has_inf
+        return flags + ("illegal",) * self.has_illegal + ("overflow",) * self.has_overflow
 
     @property
     def latency(self) -> int:

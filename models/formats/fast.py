@@ -7,14 +7,16 @@ keeps the binary search of ``Steps``.
 all bits below (rounding to odd), index a table of codes. An index whose last bit is 0 stands for exactly one
 float32; one whose last bit is 1 for the open interval between two such floats. Rounding is monotone, so the
 table is right if and only if the first and the last float32 of every interval round to the same code: that is
-the check. It holds when no tie has more than 8 fraction bits, which covers every format up to 8 bits.
+checked when the table is made. It holds when no tie has more than 8 fraction bits: for every number format up
+to 8 bits, not for NF4.
 
-*Guess and correct* (everything else). The upper bits of the ordered key choose a bucket that knows its first
-threshold and how many there are; the guess interpolates between them and one comparison with a threshold
-corrects it. The result is right if and only if guess <= result <= guess + 1 for every key; both sides are
-monotone and the result changes only at the thresholds, so checking the keys at and just below each threshold
-checks them all. It holds when thresholds are evenly spaced within a bucket (integers, floats and posits within
-one sixteenth of a binade) or there is only one.
+*Guess and correct* (everything else). The upper bits of the ordered key choose a bucket that knows how many
+thresholds lie below it and inside it; the guess interpolates, and one comparison with a threshold corrects it.
+That is right if guess <= result <= guess + 1. Guess and result are both monotone, the result changes only at
+thresholds, and the rule holds at both ends of a bucket by construction; so it holds everywhere in a bucket
+when it holds at and just below each of its thresholds. Buckets that fail (uneven thresholds, as where a format
+saturates) are marked, and values that fall there are searched. Thresholds of integers, floats and posits are
+evenly spaced nearly everywhere.
 """
 
 from __future__ import annotations
@@ -113,30 +115,33 @@ class GuessTable:
         count = 1 << bucket_bits
         starts = np.arange(-count // 2, count // 2, dtype=np.int64) << self.shift
         self.offset = count // 2
-        base = np.searchsorted(self.thresholds, starts.astype(self.thresholds.dtype), side="right")
-        ends = np.append(base[1:], len(self.thresholds))
+        starts = starts.astype(self.thresholds.dtype)
+        base = np.searchsorted(self.thresholds, starts, side="right")
+        ends = np.append(np.searchsorted(self.thresholds, starts[1:], side="left"), len(self.thresholds))
         self.base = base.astype(np.int64)
         self.number = (ends - base).astype(np.int64)
         # A comparison with the last entry is never true: no key is above the largest NaN.
         top = np.iinfo(self.thresholds.dtype).max
         self.padded = np.append(self.thresholds, top)
+        self.uneven = self._uneven_buckets()
 
     @classmethod
-    def build(cls, steps: Steps, single: bool) -> GuessTable | None:
-        """The first bucket size that passes the check; None if none does."""
-        for bucket_bits in (16, 18):
-            table = cls(steps, single, bucket_bits)
-            if table.is_exact():
-                return table
-        return None
+    def build(cls, steps: Steps, single: bool) -> GuessTable:
+        """Larger buckets are faster; smaller ones leave fewer values to search."""
+        table = cls(steps, single, 16)
+        return table if table.uneven is None else cls(steps, single, 18)
 
-    def is_exact(self) -> bool:
-        """The check of the module's description."""
-        kind = self.thresholds.dtype
-        last = np.searchsorted(self.thresholds, self.thresholds, side="right")   # equal thresholds: one step
-        first = np.searchsorted(self.thresholds, self.thresholds, side="left")
-        at, below = self._guess(self.thresholds), self._guess((self.thresholds - 1).astype(kind))
-        return bool(np.all((at >= last - 1) & (at <= last) & (below <= first) & (below >= first - 1)))
+    def _uneven_buckets(self) -> np.ndarray | None:
+        """The check of the module's description: which buckets fail (None: none)."""
+        below = self.thresholds - 1
+        result = np.searchsorted(self.thresholds, self.thresholds, side="right")
+        result_below = np.searchsorted(self.thresholds, below, side="right")
+        uneven = np.zeros(len(self.base), bool)
+        for keys, right in ((self.thresholds, result), (below, result_below)):
+            guess = self._guess(keys)
+            failed = (guess > right) | (right > guess + 1)
+            uneven[(keys[failed].astype(np.int64) >> self.shift) + self.offset] = True
+        return uneven if uneven.any() else None
 
     def _guess(self, keys: np.ndarray) -> np.ndarray:
         keys = keys.astype(np.int64)
@@ -174,5 +179,8 @@ class GuessTable:
             np.take(self.padded, y, out=limit[:n], mode="clip")
             np.greater_equal(s, limit[:n], out=test[:n])
             np.add(y, test[:n], out=y)
+            if self.uneven is not None:
+                hard = np.flatnonzero(np.take(self.uneven, i, out=test[:n], mode="clip"))
+                y[hard] = np.searchsorted(self.thresholds, s[hard], side="right")
             np.take(self.codes, y, out=result[start:start + CHUNK], mode="clip")
         return result.reshape(values.shape)

@@ -211,7 +211,7 @@ class TableFormat(Format):
         return {}
 
     @cached_property
-    def _fast_cache(self) -> dict[tuple[str, str, bool], DirectTable | GuessTable | Steps]:
+    def _fast_cache(self) -> dict[tuple[str, str, bool], DirectTable | GuessTable]:
         return {}
 
     def _steps(self, rounding: str, overflow: str) -> Steps:
@@ -224,13 +224,13 @@ class TableFormat(Format):
             self._steps_cache[rounding, overflow] = steps
         return steps
 
-    def _fast(self, rounding: str, overflow: str, single: bool) -> DirectTable | GuessTable | Steps:
+    def _fast(self, rounding: str, overflow: str, single: bool) -> DirectTable | GuessTable:
         """The fastest exact way from float32 (``single``) or float64 values to codes."""
         key = (rounding, overflow, single)
         if key not in self._fast_cache:
             steps = self._steps(rounding, overflow)
             self._fast_cache[key] = ((DirectTable.build(steps) if single else None)
-                                     or GuessTable.build(steps, single) or steps)
+                                     or GuessTable.build(steps, single))
         return self._fast_cache[key]
 
     def _ties(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -267,9 +267,7 @@ class TableFormat(Format):
             return self._stochastic(np.asarray(values, np.float64), np.asarray(random_bits), overflow)
         single = values.dtype == np.float32
         if values.size >= FAST_FROM or (rounding, overflow, single) in self._fast_cache:
-            method = self._fast(rounding, overflow, single)
-            if not isinstance(method, Steps):
-                return method(values)
+            return self._fast(rounding, overflow, single)(values)
         return self._steps(rounding, overflow)(order_key(values)).reshape(values.shape)
 
     def _stochastic(self, values: np.ndarray, random_bits: np.ndarray, overflow: str) -> np.ndarray:

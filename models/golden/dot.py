@@ -198,7 +198,10 @@ def _accumulate(design: DotDesign, cycle: _Cycle, en: np.ndarray, clear: np.ndar
     illegal = sticky(cycle.illegal)
     overflow = np.zeros(length, bool)
     if acc_design.kind == "fp32":
-        acc = _fp32_run(design, cycle, en, clear)
+        for key in ("sums", "limbs", "nan", "inf_pos", "inf_neg"):
+            if getattr(cycle, key) is not None:
+                setattr(cycle, key, getattr(cycle, key)[:, None])
+        acc = _fp32_run(design, cycle, en, clear)[:, 0]
         nan = inf_pos = inf_neg = np.zeros(length, bool)
     elif acc_design.overflow == "saturate":
         low, high = -(1 << 31), (1 << 31) - 1

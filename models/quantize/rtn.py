@@ -81,24 +81,22 @@ def checked(tensor: np.ndarray, name: str) -> np.ndarray:
     try:
         tensor = np.asarray(tensor)
     except ValueError as error:  # ragged nested lists
-        raise BitkilnError("not a tensor", where=name, got="a ragged list",
-                           expected="an array of numbers") from error
+        raise BitkilnError("ragged list instead of a tensor", where=name,
+                           expected="rows of equal length") from error
     if tensor.dtype.kind not in "fiu":
-        raise BitkilnError("wrong dtype", where=name, got=str(tensor.dtype),
+        raise BitkilnError("wrong dtype", where=name, got=tensor.dtype,
                            expected="real numbers (float or integer)",
                            help="convert it first, e.g. tensor.astype(np.float32)")
     if tensor.size == 0:
-        raise BitkilnError("empty tensor", where=name, got=f"shape {tensor.shape}",
-                           expected="at least one element")
+        raise BitkilnError("empty tensor", where=name, got=tensor.shape,
+                           expected="a shape of at least one element")
     with np.errstate(over="ignore"):
         tensor = tensor.astype(np.float64)
     bad = ~np.isfinite(tensor)
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise BitkilnError("NaN or Inf in tensor", where=name,
-                           got=f"{int(bad.sum())} of {bad.size} elements, first at index {first}: "
-                               f"{tensor[first]}",
-                           expected="finite values")
+        raise BitkilnError("NaN or Inf in tensor", where=f"{name}[{', '.join(map(str, first))}]",
+                           got=tensor[first], expected=f"finite values ({int(bad.sum())} of {bad.size} are not)")
     return tensor
 
 
@@ -134,13 +132,12 @@ def rtn(tensor: np.ndarray, format: Format | str, *, axis: int | None = None, gr
     values = checked(tensor, name)
     if group is not None:
         if axis is not None:
-            raise BitkilnError("contradictory options", where="axis and group", got=f"{axis} and {group}",
+            raise BitkilnError("contradictory options", where="axis and group", got=(axis, group),
                                expected="one of them")
         if isinstance(group, bool) or not isinstance(group, int) or group < 1 or values.ndim == 0 \
                 or values.shape[-1] % group:
-            raise BitkilnError("group size does not divide the last axis", where=name,
-                               got=f"group {group}, shape {values.shape}",
-                               expected="a divisor of the last axis")
+            raise BitkilnError("group size does not divide the last axis", where=name, got=group,
+                               expected=f"a divisor of {values.shape[-1] if values.ndim else 1}")
         rows = values.reshape(-1, group)
         scale_shape = (*values.shape[:-1], values.shape[-1] // group)
     elif axis is not None:

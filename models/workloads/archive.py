@@ -59,10 +59,10 @@ def read(path: str | Path, expected: Mapping[str, int] | None = None) -> dict[st
         with path.open("rb") as file:
             head = file.read(64)
         if not head.startswith(b"PK"):
-            got = "an empty file" if not head else f"a file that starts with {head[:8]!r}"
+            what = "empty weight archive" if not head else "not a weight archive"
             if head.startswith(b"version https://git-lfs"):
-                got = "a Git LFS pointer"
-            raise BitkilnError("not a weight archive", where=str(path), got=got, expected="an npz file",
+                what = "Git LFS pointer instead of a weight archive"
+            raise BitkilnError(what, where=str(path), got=head[:8] or None, expected="an npz file",
                                help="fetch the file again")
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}

@@ -63,7 +63,7 @@ class Layer:
     def __post_init__(self):
         if self.weight.ndim != 2 or self.bias.shape != self.weight.shape[:1]:
             raise BitkilnError("shape mismatch", where=f"layer {self.name}",
-                               got=f"weight {self.weight.shape} and bias {self.bias.shape}",
+                               got=(self.weight.shape, self.bias.shape),
                                expected="weight (outputs, K) and bias (outputs,)")
 
     @property
@@ -82,8 +82,8 @@ class Layer:
         else:
             x = x.reshape(len(x), -1)
         if x.shape[-1] != self.terms:
-            raise BitkilnError("shape mismatch", where=f"layer {self.name}",
-                               got=f"rows of {x.shape[-1]} values", expected=f"{self.terms}")
+            raise BitkilnError("wrong number of inputs", where=f"layer {self.name}", got=x.shape[-1],
+                               expected=f"{self.terms}")
         return x.reshape(-1, self.terms)
 
     def fold(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:

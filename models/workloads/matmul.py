@@ -40,15 +40,14 @@ def lane_groups(design: DotDesign, a_codes: np.ndarray, w_codes: np.ndarray) -> 
     """
     a_codes, w_codes = np.asarray(a_codes), np.asarray(w_codes)
     if a_codes.ndim != 2 or w_codes.ndim != 2 or a_codes.shape[1] != w_codes.shape[1]:
-        raise BitkilnError("shape mismatch", where="a and w", got=f"{a_codes.shape} and {w_codes.shape}",
+        raise BitkilnError("shape mismatch", where="a and w", got=(a_codes.shape, w_codes.shape),
                            expected="(M, K) and (N, K)")
     missing = -a_codes.shape[1] % design.lanes
     if missing:
         zeros = zero_code(design.activation), zero_code(design.weight)
         if zeros == (None, None):
-            raise BitkilnError("cannot fill unused lanes", where=f"K = {a_codes.shape[1]}",
-                               got=f"{design.lanes} lanes and no zero in {design.pe_name}",
-                               expected="a K that the lanes divide")
+            raise BitkilnError("no zero to fill unused lanes with", where=f"{design.pe_name} matrix product",
+                               got=a_codes.shape[1], expected=f"a multiple of {design.lanes} lanes as K")
         # One zero factor is enough; the other side is then an ordinary finite code.
         a_codes, w_codes = (np.pad(codes, ((0, 0), (0, missing)), constant_values=zero or 0)
                             for codes, zero in zip((a_codes, w_codes), zeros, strict=True))

@@ -94,7 +94,7 @@ def quantise_network(network: Network, design: DotDesign, calibration: np.ndarra
     for layer in network.layers:
         if accumulator.kind == "exact" and accumulator.bits is None and layer.terms > accumulator.depth:
             raise BitkilnError("accumulator too shallow", where=f"layer {layer.name}",
-                               got=f"depth {accumulator.depth}", expected=f"at least {layer.terms} products",
+                               got=accumulator.depth, expected=f"a depth of at least {layer.terms} products",
                                help="raise accumulator.depth")
     _, inputs = network.forward(calibration)
     layers = []

@@ -1,0 +1,157 @@
+"""Place and route with nextpnr: Fmax and utilisation of any Verilog module.
+
+A bare unit's ports are no pins and paths from them have no clock, so it is measured between registers: a
+wrapper clocks every input and output. On ECP5 the wrapped unit is placed out of context; iCE40 and Gowin have
+no such mode and too few pins, so there the registers form two shift registers with one pin each.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..models.errors import BitkilnError
+from ..store import Store, store
+from .metrics import Metric, Metrics
+from .targets import get_target
+from .tools import run_tool, scratch
+
+__all__ = ["place_and_route", "wrapper"]
+
+# The tool optimises towards this clock; above what any unit reaches, so that it never stops early.
+GOAL_MHZ = 400
+
+_RUNS: dict[str, tuple[str, list[str]]] = {
+    "ecp5": ("LFE5U-25F, speed grade 6, out of context",
+             ["--25k", "--speed", "6", "--package", "CABGA381", "--out-of-context"]),
+    "ice40": ("iCE40HX8K-CT256, between shift registers", ["--hx8k", "--package", "ct256"]),
+    "gowin": ("GW1NR-9C QN88 C6/I5, between shift registers",
+              ["--device", "GW1NR-LV9QN88PC6/I5", "--vopt", "family=GW1N-9C", "--vopt", "cst=pins.cst"]),
+}
+
+# Gowin: pads belong to the wrapper only (synth_gowin would put them on every kept module), at given pins.
+_FINISH = {"gowin": "setattr -mod -unset keep_hierarchy *; flatten; "
+                    "iopadmap -bits -inpad IBUF O:I -outpad OBUF I:O; opt_clean; "}
+_FILES = {"gowin": {"pins.cst": 'IO_LOC "clk" 52;\nIO_LOC "i" 25;\nIO_LOC "o" 26;\n'}}
+
+
+def wrapper(top: str, ports: Sequence[tuple[str, str, int]], clock: str = "clk", *, serial: bool = False) -> str:
+    """Verilog of ``<top>_timed``, which holds ``top`` between registers.
+
+    Parameters
+    ----------
+    top : str
+        Module to wrap.
+    ports : sequence of (name, "input" or "output", width)
+    clock : str
+        Name of the clock input; added when ``top`` is combinational.
+    serial : bool
+        One input and one output pin: inputs come from a shift register, outputs are captured and folded
+        into a second one.
+    """
+    data = [port for port in ports if port[0] != clock]
+    inputs = [port for port in data if port[1] == "input"]
+    outputs = [port for port in data if port[1] == "output"]
+    wire, total_in, total_out = [], sum(p[2] for p in inputs), sum(p[2] for p in outputs)
+    connections = [f".{clock}({clock})"] if any(name == clock for name, _, _ in ports) else []
+    low = 0
+    for name, _, width in inputs:
+        connections.append(f".{name}(i_q[{low + width - 1}:{low}])")
+        low += width
+    low = 0
+    for name, _, width in outputs:
+        connections.append(f".{name}(o_d[{low + width - 1}:{low}])")
+        low += width
+    i, o = max(total_in, 1), max(total_out, 1)
+    pins = ("input i, output o" if serial else f"input [{i - 1}:0] i, output reg [{o - 1}:0] o")
+    wire += [f"module {top}_timed(input {clock}, {pins});", f"  reg [{i - 1}:0] i_q;", f"  wire [{o - 1}:0] o_d;"]
+    if serial:
+        shift = f"{{i_q[{i - 2}:0], i}}" if i > 1 else "i"
+        fold = f"{{o_s[{o - 2}:0], 1'b0}}" if o > 1 else "1'b0"
+        wire += [f"  reg [{o - 1}:0] o_q, o_s;",
+                 f"  always @(posedge {clock}) begin i_q <= {shift}; o_q <= o_d; o_s <= o_q ^ {fold}; end",
+                 f"  assign o = o_s[{o - 1}];"]
+    else:
+        wire.append(f"  always @(posedge {clock}) begin i_q <= i; o <= o_d; end")
+    return "\n".join([*wire, f"  {top} unit ({', '.join(connections)});", "endmodule", ""])
+
+
+def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequence[int] = (1, 2, 3, 4, 5),
+                    dsp: bool = False, clock: str = "clk", keep: Store | None = None) -> Metrics:
+    """Fmax of ``top``, the median over ``seeds``.
+
+    Parameters
+    ----------
+    verilog, top : str
+        Verilog text and its top module.
+    target : str
+        ``ecp5``, ``ice40`` or ``gowin``; others give null with the reason.
+    seeds : sequence of int
+        One run each.
+    dsp : bool
+        Allow DSP blocks.
+    clock : str
+        The module's clock port.
+    keep : Store, optional
+        Where results are kept.
+
+    Returns
+    -------
+    Metrics
+        ``fmax`` [MHz] (median; ``error`` is half the spread).
+
+    Raises
+    ------
+    BitkilnError
+        Exit code 3 without the tool, 1 when every run fails.
+    """
+    family = get_target(target)
+    if family.place is None:
+        metric = Metric("fmax", None, "MHz", True, note=f"no open place and route for {family.device}")
+        return Metrics(family.device, {}, "none", [metric])
+    if not seeds:
+        raise BitkilnError("missing value", where="--seeds", got=0, expected="at least one place-and-route run")
+    from ..sim.toolchain import require
+
+    yosys, nextpnr = require("yosys"), require(family.place)
+    part, options = _RUNS[family.name]
+    serial = family.name != "ecp5"
+    finish = _FINISH.get(family.name, "")
+    inputs = {"verilog": verilog, "top": top, "clock": clock, "yosys": yosys.version, "nextpnr": nextpnr.version,
+              "synth": family.script(f"{top}_timed", dsp), "options": options, "seeds": list(seeds),
+              "goal_mhz": GOAL_MHZ, "wrapper": serial, "finish": finish}
+
+    def run() -> dict[str, Any]:
+        with scratch() as name:
+            folder = Path(name)
+            run_tool(yosys, ["-q", "-p", f"read_verilog design.v; proc; hierarchy -top {top}; write_json ports.json"],
+                     folder, {"design.v": verilog})
+            wrapped = wrapper(top, _ports(folder / "ports.json", top), clock, serial=serial)
+            netlist = f"read_verilog design.v wrapper.v; {inputs['synth']}; {finish}write_json netlist.json"
+            run_tool(yosys, ["-q", "-p", netlist], folder, {"wrapper.v": wrapped, **_FILES.get(family.name, {})})
+            reached, used = [], {}
+            for seed in seeds:
+                run_tool(nextpnr, ["--json", "netlist.json", *options, "--seed", str(seed), "--freq", str(GOAL_MHZ),
+                                   "--report", "report.json", "--timing-allow-fail", "-q"], folder)
+                report = json.loads((folder / "report.json").read_text())
+                clocks = [entry["achieved"] for entry in report.get("fmax", {}).values()]
+                reached.append(min(clocks) if clocks else None)
+                used = {name: entry["used"] for name, entry in report["utilization"].items() if entry["used"]}
+        command = f"{nextpnr.name} --json netlist.json {' '.join(options)} --freq {GOAL_MHZ} --seed SEED"
+        known = [value for value in reached if value is not None]
+        metric = Metric(
+            "fmax", round(statistics.median(known), 2) if known else None, "MHz", True,
+            error=round((max(known) - min(known)) / 2, 2) if len(known) > 1 else None,
+            note=f"median of {len(known)} seeds, registers at all ports" if known else "no path between registers")
+        return Metrics(part, {"yosys": yosys.version, nextpnr.name: nextpnr.version}, command, [metric],
+                       seed=list(seeds), cells=used).as_dict()
+
+    return Metrics.from_dict((keep or store()).cached("place_and_route", inputs, run))
+
+
+def _ports(path: Path, top: str) -> list[tuple[str, str, int]]:
+    ports = json.loads(path.read_text())["modules"][top]["ports"]
+    return [(name, port["direction"], len(port["bits"])) for name, port in ports.items()]

@@ -1,0 +1,214 @@
+"""Synthesis with Yosys: cell counts on an FPGA family, area and delay with a liberty file.
+
+``synthesise`` takes any Verilog text; results are kept in the store.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..models.errors import FAILED, BitkilnError
+from ..store import Store, store
+from .metrics import Metric, Metrics
+from .targets import get_target
+from .tools import run_tool, scratch
+
+__all__ = ["synthesise", "read_liberty"]
+
+# ABC's script for delay: map for speed, buffer, then size; `stime -d` leaves stats.txt (its printed lines do
+# not reach the log in WebAssembly).
+ABC_DELAY = """strash
+&get -n
+&dch -f
+&nf
+&put
+topo
+buffer -c -N 16
+topo
+stime
+upsize -D {period}
+dnsize -D {period}
+stime -d
+"""
+
+SKY130_EXCLUDED = "*lpflow*"          # power-gating cells: no logic of ours uses them
+
+
+def synthesise(verilog: str, top: str, target: str = "ecp5", *, dsp: bool = False, booth: bool = False,
+               liberty: Path | Sequence[Path] | None = None, period_ps: int = 1000, dont_use: Sequence[str] = (),
+               keep: Store | None = None) -> Metrics:
+    """Map ``verilog`` onto ``target``.
+
+    Parameters
+    ----------
+    verilog : str
+        Self-contained Verilog-2005 text.
+    top : str
+        Top module.
+    target : str
+        ``ecp5``, ``ice40``, ``gowin``, ``xilinx`` (UltraScale+) or ``asic``.
+    dsp : bool
+        Allow DSP blocks (FPGA).
+    booth : bool
+        Booth multipliers (``asic``).
+    liberty : Path or several
+        Liberty files (``asic``); ``.gz`` is unpacked.
+    period_ps : int
+        Delay target of ABC [ps] (``asic``).
+    dont_use : sequence of str
+        Cell names or globs that the mapping avoids (``asic``).
+    keep : Store, optional
+        Where results are kept (default: the working folder's store).
+
+    Returns
+    -------
+    Metrics
+        FPGA: ``lut``, ``carry``, ``ff``, ... [cells]. ASIC: ``area`` and ``area_sequential`` [um2],
+        ``delay`` [ps] of the longest combinational path between flip-flops and ports without wires,
+        ``area_at_delay`` [um2] of the netlist that the delay belongs to.
+
+    Raises
+    ------
+    BitkilnError
+        Exit code 2 for unusable options, 3 without Yosys, 1 when Yosys fails.
+    """
+    if target.lower() == "asic":
+        paths = [Path(liberty)] if isinstance(liberty, (str, Path)) else [Path(p) for p in liberty or ()]
+        return _asic(verilog, top, paths, booth, period_ps, tuple(dont_use), keep)
+    family = get_target(target)
+    if liberty is not None or booth:
+        raise BitkilnError("contradictory options", where="--liberty" if liberty is not None else "--booth",
+                           got=f"with target {family.name}", expected="target asic")
+    from ..sim.toolchain import require
+
+    tool = require("yosys")
+    script = f"read_verilog design.v; hierarchy -check -top {top}; {family.script(top, dsp)}"
+    inputs = {"verilog": verilog, "yosys": tool.version, "script": script}
+
+    def run() -> dict[str, Any]:
+        with scratch() as name:
+            folder = Path(name)
+            run_tool(tool, ["-q", "-s", "run.ys"], folder, {
+                "design.v": verilog, "run.ys": _lines(f"{script}; tee -q -o stat.json stat -json")})
+            cells = _cells(folder / "stat.json")
+        return Metrics(family.device, {"yosys": tool.version}, f"yosys -p '{script}'", family.counts(cells),
+                       cells=cells).as_dict()
+
+    return Metrics.from_dict((keep or store()).cached("synthesis", inputs, run))
+
+
+def _lines(script: str) -> str:
+    return "\n".join(part.strip() for part in script.split("; ")) + "\n"
+
+
+def _cells(path: Path) -> dict[str, int]:
+    """Cell counts over the whole hierarchy, instances of the design's own modules left out."""
+    stat = _stat(path)
+    modules = {name.lstrip("\\") for name in stat["modules"]}
+    return {cell: int(count) for cell, count in stat["design"]["num_cells_by_type"].items()
+            if cell not in modules}
+
+
+def _stat(path: Path) -> dict[str, Any]:
+    stat = json.loads(path.read_text())
+    for module in (*stat["modules"].values(), stat["design"]):
+        for cell, count in module.get("num_cells_by_type", {}).items():
+            module["num_cells_by_type"][cell] = count["count"] if isinstance(count, dict) else count
+    return stat
+
+
+def read_liberty(path: Path) -> tuple[str, str]:
+    """Library name and text of a liberty file, unpacked.
+
+    Raises
+    ------
+    BitkilnError
+        Missing, unreadable, damaged, or no liberty file.
+    """
+    where = str(path)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BitkilnError("cannot read liberty file", where=where, got=(error.strerror or str(error)).lower(),
+                           help="--liberty takes the path of a .lib or .lib.gz file") from None
+    if not raw:
+        raise BitkilnError("not a liberty file", where=where, got="an empty file", expected="library (...) { ... }")
+    if raw.startswith(b"version https://git-lfs"):
+        raise BitkilnError("not the file itself", where=where, got="a Git LFS pointer", help="run `git lfs pull`")
+    if raw[:2] == b"\x1f\x8b":
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error) as error:
+            raise BitkilnError("damaged file", where=where, got=str(error).lower(),
+                               expected="a complete gzip file") from None
+    text = raw.decode("utf-8", errors="replace")
+    match = re.search(r'\blibrary\s*\(\s*"?([\w.+-]+)"?\s*\)\s*\{', text)
+    if match is None:
+        first = next((line.strip() for line in text.splitlines() if line.strip()), "")
+        raise BitkilnError("not a liberty file", where=where, got=first[:60], expected="library (...) { ... }")
+    return match[1], text
+
+
+def _asic(verilog: str, top: str, liberty: list[Path], booth: bool, period_ps: int, dont_use: tuple[str, ...],
+          keep: Store | None) -> Metrics:
+    if not liberty:
+        raise BitkilnError("missing option", where="--liberty", expected="a liberty file for target asic",
+                           help="for example --liberty cells.lib")
+    libraries = [read_liberty(path) for path in liberty]
+    from ..sim.toolchain import require
+
+    tool = require("yosys")
+    if any(name.startswith("sky130") for name, _ in libraries):
+        dont_use = (*dont_use, SKY130_EXCLUDED)
+    files = {f"cells{index}.liberty": text for index, (_, text) in enumerate(libraries)}
+    use = " ".join(f"-liberty {name}" for name in files)
+    avoid = "".join(f" -dont_use {cell}" for cell in dont_use)
+    # -noalumacc keeps product and sum apart whether flattened or not, so hierarchy may go.
+    prepare = (f"read_verilog design.v; hierarchy -check -top {top}; setattr -mod -unset keep_hierarchy *; "
+               f"synth -flatten -noalumacc{' -booth' if booth else ''} -top {top}; dfflibmap {use}{avoid}")
+    area = f"abc -D {period_ps} {use}{avoid}; opt_clean -purge; tee -q -o stat.json stat {use} -json"
+    delay = f"abc -D {period_ps} {use}{avoid} -script delay.abc"
+    script = f"{prepare}; {area}; {delay}"
+    inputs = {"verilog": verilog, "yosys": tool.version, "script": script, "abc": ABC_DELAY,
+              "liberty": [hashlib.sha256(text.encode()).hexdigest() for text in files.values()]}
+    device = "+".join(name for name, _ in libraries)
+
+    def run() -> dict[str, Any]:
+        with scratch() as name:
+            folder = Path(name)
+            run_tool(tool, ["-q", "-s", "run.ys"], folder, {
+                "design.v": verilog, "delay.abc": ABC_DELAY.format(period=period_ps), **files,
+                "run.ys": _lines(f"{prepare}; design -save mapped; {area}; design -load mapped; {delay}")})
+            cells, total = _cells(folder / "stat.json"), _stat(folder / "stat.json")["design"]
+            timing = folder / "stats.txt"
+            fields = timing.read_text().split() if timing.exists() else []
+        picoseconds = float(fields[5]) if len(fields) > 5 else None
+        unknown = None if fields else "ABC gave no timing (no combinational logic?)"
+        metrics = [
+            Metric("area", _number(total.get("area")), "um2"),
+            Metric("area_sequential", _number(total.get("sequential_area")), "um2"),
+            Metric("cells", sum(cells.values()), "cells"),
+            Metric("delay", picoseconds, "ps", note=unknown),
+            Metric("area_at_delay", _at_speed(fields, total), "um2", note=unknown),
+        ]
+        return Metrics(device, {"yosys": tool.version}, f"yosys -p '{script}'", metrics, cells=cells).as_dict()
+
+    return Metrics.from_dict((keep or store()).cached("synthesis", inputs, run))
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else round(float(value), 3)
+
+
+def _at_speed(fields: list[str], total: dict[str, Any]) -> float | None:
+    """Area of the netlist sized for delay: ABC counts the logic, flip-flops stay as they were."""
+    if len(fields) <= 5:
+        return None
+    return round(float(fields[4]) + float(total.get("sequential_area") or 0), 3)
