@@ -25,8 +25,8 @@ def main() -> int:
     parser.add_argument("--formats", nargs="+", default=list(FORMATS))
     parser.add_argument("--words", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--group", type=int, nargs="*", help="weights that share a scale; 0: one for each row",
-                        default=[0, 128])
+    parser.add_argument("--group", type=int, nargs="*", default=[0, 128],
+                        help="weights that share a scale; 0: one scale for each row")
     parser.add_argument("--activations", nargs="*", default=["float32", "same"],
                         help="float32, same (as the weights) or a format name")
     parser.add_argument("-o", "--output", type=Path, default=Path("build/benchmarks/g2p_accuracy.json"))
@@ -44,7 +44,7 @@ def main() -> int:
         return error.exit_code
     seconds = time.perf_counter() - start
     print(f"g2p-en GRU on {options.words} words of CMUdict, seed {options.seed}, round to nearest")
-    print(f"{'weights':<10} {'activations':<12} {'scale of':<10} {'word accuracy':>14} {'phoneme errors':>15}")
+    print(f"{'weights':<10} {'activations':<12} {'scale of':<11} {'words right':>13} {'phoneme errors':>15}")
     for score in rows.values():
         scale = "-" if score.weights == "float32" else f"{score.group} weights" if score.group else "a row"
         print(f"{score.weights:<10} {score.activations:<12} {scale:<11} {100 * score.word_accuracy:>11.2f} % "

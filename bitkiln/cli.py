@@ -76,7 +76,8 @@ def _report(error: BitkilnError) -> int:
 
 
 def _call(arguments: Sequence[str]) -> int:
-    result = typer.main.get_command(app).main(args=list(arguments), prog_name="bitkiln", standalone_mode=False)
+    command = typer.main.get_command(app)
+    result = command.main(args=list(arguments), prog_name="bitkiln", standalone_mode=False)
     sys.stdout.flush()
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
 

@@ -98,7 +98,7 @@ class DotUnitConfig(_Strict):
 def json_schema(name: str = "dot_unit") -> dict[str, Any]:
     """JSON Schema (2020-12) of an engine's design description."""
     schema = engine(name).load("config").model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"bitkiln {name}", **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": f"bitkiln {name}"}
 
 
 # Layers -------------------------------------------------------------------------------------------
@@ -249,6 +249,7 @@ def load_design(path: Path | None = None, *, preset: str | None = None,
     design, more = entry.load("build")(parsed, data, layers.where)
     errors += [error for error in more if error.render() not in {e.render() for e in errors}]
     if errors:
+        errors.sort(key=_line)
         raise ConfigErrors(errors) if len(errors) > 1 else errors[0]
     config = parsed.model_dump(mode="json")
     config["formats"] = {"activation": design.activation.name, "weight": design.weight.name}
@@ -258,6 +259,12 @@ def load_design(path: Path | None = None, *, preset: str | None = None,
     digest = hashlib.sha256(json.dumps(rtl, sort_keys=True).encode()).hexdigest()[:12]
     return Resolved(entry, config["name"] or design.name, design, config, digest,
                     path.parent if path is not None else None)
+
+
+def _line(error: BitkilnError) -> int:
+    """Line number in the message's place; options come first."""
+    match = re.match(r".*?:(\d+)", error.where or "")
+    return int(match[1]) if match else 0
 
 
 # Messages ------------------------------------------------------------------------------------------
@@ -319,7 +326,9 @@ def _translate(problem: Any, model: Any, layers: _Layers) -> BitkilnError:
         names = _fields(model, location)
         expected = f"keys and values ({', '.join(names)})" if names else "keys and values"
     hint = None
-    if kind == "string_type" and isinstance(value, bool):
+    if kind in ("model_type", "model_attributes_type") and isinstance(value, str) and _fields(model, location):
+        hint = f"for example {location[-1]}: {{{_fields(model, location)[0]}: {value}}}"
+    elif kind == "string_type" and isinstance(value, bool):
         hint = f'YAML reads this word as a boolean; if it is a name, put it in quotes: "{str(value).lower()}"'
     elif kind == "string_type" and isinstance(value, (int, float)):
         hint = f'YAML reads this as a number; if it is a name, put it in quotes: "{value}"'
@@ -360,20 +369,20 @@ def _own_formats(data: dict[str, Any], where: Any, errors: list[BitkilnError]) -
     defined = data.get("formats_defined")
     if not isinstance(defined, dict):
         return {}
-    from .models.formats import format_from_dict, format_names
+    from .models.formats import format_from_dict
 
     own: dict[str, Any] = {}
     for name, parameters in defined.items():
         path = ("formats_defined", name)
         if not isinstance(parameters, dict):
             continue                                   # reported by the schema
-        if name.lower() in format_names():
-            errors.append(BitkilnError("name already taken", where=where(path), got=name, expected="a new name"))
-            continue
         try:
-            own[name] = format_from_dict({"name": name, **parameters}, where=".".join(path))
+            own[name] = format_from_dict(name, parameters, where=".".join(path))
         except BitkilnError as error:
-            errors.append(_relocate(error, where(path)))
+            # Its place starts with the key path; what follows (a key of the definition) is kept.
+            rest = (error.where or "").removeprefix(".".join(path))
+            inner = (*path, *rest.lstrip(".").split(".")[:1]) if rest.startswith(".") else path
+            errors.append(_relocate(error, where(inner) + (rest if not rest.startswith(".") else "")))
     return own
 
 
@@ -398,7 +407,7 @@ def build_dot_unit(parsed: DotUnitConfig | None, data: dict[str, Any], where: An
             return None
         if name in own:
             return own[name]
-        if data.get("formats_defined") and isinstance(data["formats_defined"], dict) and name in data["formats_defined"]:
+        if isinstance(data.get("formats_defined"), dict) and name in data["formats_defined"]:
             return None                                # its definition is already reported
         try:
             return get_format(name, where=".".join(path))

@@ -1,7 +1,7 @@
 """The digits networks through the RTL dot unit: every dot product of every image and neuron, in simulation.
 
-One dot product is one cycle with ``clear`` and then ``ceil(K / lanes)`` cycles with ``en``; dot products follow
-each other without a gap, and each accumulator is read after its last operands have come through. The
+One dot product is one cycle with ``clear`` and then ``ceil(K / lanes)`` cycles with ``en``; dot products
+follow each other without a gap, and each accumulator is read after its last operands have come through. The
 RTL's accumulators make the next layer's operands. All of them are compared with the golden run bit for bit.
 """
 
@@ -124,8 +124,9 @@ class DigitsResult:
 
     def __str__(self) -> str:
         verdict = "all equal" if self.ok else f"{self.mismatches} DIFFER"
-        return (f"{self.network} on {self.pe} ({self.lanes} lanes): float {100 * self.float_accuracy:.2f} %, "
-                f"golden {100 * self.golden_accuracy:.2f} %, RTL {100 * self.rtl_accuracy:.2f} % of {self.images} "
+        shares = [f"{name} {100 * share:.2f} %" for name, share in (
+            ("float", self.float_accuracy), ("golden", self.golden_accuracy), ("RTL", self.rtl_accuracy))]
+        return (f"{self.network} on {self.pe} ({self.lanes} lanes): {', '.join(shares)} of {self.images} "
                 f"images; {self.dot_products:,} dot products compared, {verdict}; {self.macs:,} MACs, "
                 f"{self.cycles:,} cycles, {self.macs_per_cycle:.2f} MACs/cycle; {self.seconds:.1f} s")
 
@@ -271,9 +272,11 @@ def _chosen(images: int | Iterable[int] | None, available: int) -> np.ndarray:
         return np.arange(images)
     chosen = np.asarray(images if isinstance(images, np.ndarray) else list(images))
     if chosen.ndim != 1 or not chosen.size or chosen.dtype.kind not in "iu":
-        raise BitkilnError("not a list of images", where="images", got=chosen.shape, expected="at least one index")
-    if chosen.min() < 0 or chosen.max() >= available:
-        raise BitkilnError("out of range", where="images", got=int(chosen.max() if chosen.min() >= 0 else chosen.min()),
+        raise BitkilnError("not a list of images", where="images", got=chosen.shape,
+                           expected="at least one index")
+    outside = chosen[(chosen < 0) | (chosen >= available)]
+    if outside.size:
+        raise BitkilnError("out of range", where="images", got=int(outside[0]),
                            expected=f"indices 0 to {available - 1}")
     return chosen
 

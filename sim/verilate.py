@@ -91,25 +91,31 @@ def include_folder(verilator: Tool) -> Path:
     return Path(root) / "include"
 
 
-def runtime(verilator: Tool, cxx: Tool, *, vpi: bool = False, trace: bool = False) -> Path:
-    """Folder with the compiled Verilator runtime ``runtime.a`` and the precompiled header ``verilated_all.h``."""
+def runtime(verilator: Tool, cxx: Tool, *, vpi: bool = False, trace: bool = False) -> tuple[Path, list[Path]]:
+    """Folder with the precompiled header ``verilated_all.h``, and the objects of the Verilator runtime."""
     include = include_folder(verilator)
-    names = ["verilated.cpp", "verilated_threads.cpp"] + ["verilated_vpi.cpp"] * vpi + ["verilated_fst_c.cpp"] * trace
     options = [*flags(verilator, trace=trace), "-O2", "-fno-gnu-unique"]
 
-    def build(folder: Path) -> None:
-        if trace:
-            for name, text in HEADERS.items():
+    def compiled(names: Sequence[str]) -> Path:
+        def build(folder: Path) -> None:
+            own = [f"-I{folder}"] if "verilated_fst_c.cpp" in names else []
+            for name, text in HEADERS.items() if own else ():
                 (folder / name).write_text(text)
-            options.append(f"-I{folder}")
-        header = folder / "verilated_all.h"
-        header.write_text('#include "verilated.h"\n')
-        jobs = [[cxx.path, *options, "-c", str(include / name), "-o", str(folder / f"{name[:-4]}.o")] for name in names]
-        jobs.append([cxx.path, *options, "-fvisibility=hidden", "-x", "c++-header", str(header), "-o", f"{header}.gch"])
-        _run_all(jobs, "compiling the Verilator runtime", "verilator")
+            jobs = [[cxx.path, *options, *own, "-c", str(include / name), "-o", str(folder / f"{name[:-4]}.o")]
+                    for name in names]
+            if "verilated.cpp" in names:
+                header = folder / "verilated_all.h"
+                header.write_text('#include "verilated.h"\n')
+                jobs.append([cxx.path, *options, "-x", "c++-header", str(header), "-o", f"{header}.gch"])
+            _run_all(jobs, "compiling the Verilator runtime", "verilator")
 
-    key = digest(verilator.identity, verilator.path, cxx.identity, cxx.path, options, names, HEADERS)
-    return cached("runtime", key, build)
+        key = digest(verilator.identity, verilator.path, cxx.identity, cxx.path, options, names, HEADERS)
+        return cached("runtime", key, build)
+
+    base = compiled(("verilated.cpp", "verilated_threads.cpp"))
+    folders = [base, *([compiled(("verilated_vpi.cpp",))] if vpi else []),
+               *([compiled(("verilated_fst_c.cpp",))] if trace else [])]
+    return base, [made for folder in folders for made in sorted(folder.glob("*.o"))]
 
 
 def compile_sources(sources: Sequence[Path], output: Path, *, verilator: Tool, cxx: Tool, where: str,
@@ -120,9 +126,9 @@ def compile_sources(sources: Sequence[Path], output: Path, *, verilator: Tool, c
     Small models are compiled as one unit (the headers cost more than the code), large ones file by file
     with `workers` compilers.
     """
-    library = runtime(verilator, cxx, vpi=vpi, trace=trace)
-    common = [cxx.path, *flags(verilator, trace=trace), optimise, "-fno-gnu-unique", "-fvisibility=hidden",
-              "-include", str(library / "verilated_all.h"), f"-I{sources[0].parent}", "-w"]
+    base, library = runtime(verilator, cxx, vpi=vpi, trace=trace)
+    common = [cxx.path, *flags(verilator, trace=trace), optimise, "-fno-gnu-unique",
+              "-include", str(base / "verilated_all.h"), f"-I{sources[0].parent}", "-w"]
     # The precompiled header serves -O2 only; other levels read the header itself.
     small = sum(source.stat().st_size for source in sources) < 400_000
     if small:
@@ -134,7 +140,7 @@ def compile_sources(sources: Sequence[Path], output: Path, *, verilator: Tool, c
              "compiling the model", where)
     mode = ["-shared", "-Wl,-Bsymbolic"] if shared else []
     run_command([cxx.path, *mode, "-Wl,--gc-sections", "-o", str(output), *map(str, objects),
-                 *sorted(map(str, library.glob("*.o"))), "-pthread", *link],
+                 *map(str, library), "-pthread", *link],
                 what="linking the model", where=where)
     for made in objects:
         made.unlink()

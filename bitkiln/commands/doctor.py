@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, is_dataclass
+from pathlib import Path
 
 import typer
 
@@ -21,11 +21,18 @@ def doctor(json: Json = False) -> None:
     """
     from ..sim.toolchain import doctor as inspect
 
-    rows = [asdict(row) if is_dataclass(row) else dict(row) for row in inspect()]
+    rows = inspect()
     if json:
         echo_json(rows)
     else:
-        columns = list(rows[0])
-        table("tools", columns, [[row[column] for column in columns] for row in rows])
-    if any(row.get("required") and not row.get("version") for row in rows):
+        table("tools", ["tool", "version", "found", "needed for", "how to get it"],
+              [[row["tool"], row["version"], _short(row["found"]), row["needed_for"], row["install"]] for row in rows])
+        missing = [row["tool"] for row in rows if not row["ok"] and not row["optional"]]
+        typer.echo(f"missing for `bitkiln sim`: {', '.join(missing)}" if missing else "`bitkiln sim` has all it needs")
+    if any(not row["ok"] and not row["optional"] for row in rows):
         raise typer.Exit(MISSING_TOOL)
+
+
+def _short(found: str) -> str:
+    """Paths below the working folder without it."""
+    return found.replace(f"{Path.cwd()}/", "")

@@ -33,7 +33,7 @@ def run(
     resolved = resolve_design(None, pe=pe, lanes=lanes)
     from ..flow import networks
 
-    result = networks.digits(resolved, images=images, seed=seed, progress=progress) if network == "digits" \
+    result = networks.digits(resolved, images=images, progress=progress) if network == "digits" \
         else networks.g2p(resolved, words=words, seed=seed, progress=progress)
     if json:
         echo_json(result.as_dict())

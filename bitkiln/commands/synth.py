@@ -59,7 +59,8 @@ def synth(
                               pipeline=pipeline, output=output_format)
     from ..flow.measure import measure
 
-    metrics, path = measure(resolved, target=target, liberty=liberty or (), dont_use=dont_use or (), booth=booth, dsp=dsp, period_ps=period_ps,
+    metrics, path = measure(resolved, target=target, liberty=liberty or (), dont_use=dont_use or (),
+                            booth=booth, dsp=dsp, period_ps=period_ps,
                             seeds=seeds, folder=output, progress=progress)
     if json:
         echo_json(metrics.as_dict())

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..models.errors import FAILED, BitkilnError
+from ..models.errors import BitkilnError
 from ..store import Store, store
 from .metrics import Metric, Metrics
 from .targets import get_target

@@ -38,8 +38,8 @@ def testbench(name: str, ports: Sequence[dict[str, Any]], vectors: Vectors, note
     return f"""// Self-checking test bench of {name}.
 // {note}
 //
-//   iverilog -g2005 -o {name}_tb.out {name}.v {name}_tb.v && vvp {name}_tb.out
-//   verilator --binary --timing -Wno-fatal {name}_tb.v {name}.v && obj_dir/V{name}_tb
+//   $ iverilog -g2005 -o {name}_tb.out {name}.v {name}_tb.v && vvp {name}_tb.out
+//   $ verilator --binary --timing -Wno-fatal {name}_tb.v {name}.v && obj_dir/V{name}_tb
 //
 // Prints one line that starts with PASS or FAIL. -DWAVES (+define+WAVES) writes {name}_tb.vcd.
 module {name}_tb;

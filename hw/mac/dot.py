@@ -18,7 +18,7 @@ from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design import DotDesign
 
-from ..arith.fp32 import Fp32Adder
+from ..arith.fp32 import Fp32Adder, Fp32Fma, fma_fits
 from ..arith.round import rounder_for
 from ..arith.signed import Term, apply, sum_terms
 from ..emit import shared
@@ -39,6 +39,15 @@ _CUTS = {
 def cuts_of(design: DotDesign) -> frozenset[str]:
     """Where the registers of ``design.pipeline`` stages stand."""
     return frozenset(_CUTS[design.pipeline])
+
+
+def fused_fp32(design: DotDesign) -> bool:
+    """Whether the unit takes the narrow fused form: one lane, floating operand, product as narrow as float32."""
+    if design.accumulator.kind != "fp32" or design.lanes > 1:
+        return False
+    lane = LaneProduct(design.activation, design.weight, design.specials, align=False)
+    bits = lane.value_shape.width - lane.value_shape.signed
+    return lane.max_shift > 0 and fma_fits(bits, design.product_exponent)
 
 
 class DotUnit(wiring.Component):
@@ -106,8 +115,9 @@ class DotUnit(wiring.Component):
         lane_cuts = cuts - {"sum"}
 
         lanes = []
+        fused = fused_fp32(design)
         for i in range(design.lanes):
-            lane = LaneProduct(design.activation, design.weight, design.specials, lane_cuts)
+            lane = LaneProduct(design.activation, design.weight, design.specials, lane_cuts, align=not fused)
             m.submodules[f"lane{i}"] = unit = shared(lane)
             m.d.comb += [unit.a.eq(self.a.word_select(i, design.activation.bits)),
                          unit.w.eq(self.w.word_select(i, design.weight.bits))]
@@ -129,7 +139,10 @@ class DotUnit(wiring.Component):
         en = register(self.en, "en", len(cuts))
         clear = register(self.clear, "clear", len(cuts))
 
-        if design.accumulator.kind == "fp32":
+        if fused:
+            shift = register(lanes[0].shift, "shift", int(late))
+            following = self._fused(m, lane, total, shift, events)
+        elif design.accumulator.kind == "fp32":
             following = self._fp32(m, total, events)
         else:
             following = self._integer(m, total, events)
@@ -169,6 +182,17 @@ class DotUnit(wiring.Component):
             low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
             return Mux(overflow, Mux(wide[-1], low, high), wide[:bits].as_signed())
         return wide[:bits].as_signed()
+
+    def _fused(self, m: Module, lane: LaneProduct, total: Term, shift: Value, events: dict[str, Value]) -> Value:
+        weight = self.design.product_exponent - lane.drop
+        fma = Fp32Fma(lane.value_shape, len(shift), weight, specials=self.design.inf_possible)
+        m.submodules.add = unit = shared(fma)
+        m.d.comb += [unit.acc.eq(self.acc), unit.sign.eq(total.sign), unit.value.eq(total.value),
+                     unit.shift.eq(shift)]
+        for flag in ("nan", "inf_pos", "inf_neg"):
+            if flag in events:
+                m.d.comb += getattr(unit, flag).eq(events[flag])
+        return unit.o
 
     def _fp32(self, m: Module, total: Term, events: dict[str, Value]) -> Value:
         adder = Fp32Adder(total.value.shape(), self.design.product_exponent, specials=self.design.inf_possible)

@@ -48,6 +48,12 @@ class _Operand:
         return ~Cat(self.significand, *special).any()
 
 
+def _significand_bits(fmt: Format) -> int:
+    """Bits of a decoded significand's magnitude."""
+    decoder = decoder_for(fmt)
+    return fmt.bits - fmt.signed if decoder is None else decoder.significand_bits
+
+
 class LaneProduct(wiring.Component):
     """``a * w`` exactly, in units of the product's least bit.
 
@@ -59,21 +65,36 @@ class LaneProduct(wiring.Component):
     specials : bool
     cuts : frozenset of str
         Pipeline registers after ``decode``, ``multiply`` and ``align``; latency = len(cuts).
+    align : bool
+        Without it ``value`` is the bare significand product, and the shift goes out beside it.
 
     Members
     -------
     a, w : In
     sign : Out(1); value : Out(product bits)
+    shift : Out
+        Only without ``align``: the value's weight is ``2**(shift - drop)`` product units.
     nan, inf_pos, inf_neg, illegal : Out(1), as the formats have them.
     """
 
-    def __init__(self, activation: Format, weight: Format, specials: bool = True, cuts: frozenset = frozenset()):
+    def __init__(self, activation: Format, weight: Format, specials: bool = True, cuts: frozenset = frozenset(),
+                 align: bool = True):
         self.activation, self.weight, self.specials, self.cuts = activation, weight, specials, frozenset(cuts)
+        self.align = align
         limit = activation.max_units * weight.max_units
         self.limit = limit
         integer = any(f.family in ("int", "fixed") and f.signed for f in (activation, weight))
         self.value_shape = Shape(limit.bit_length() + integer, signed=integer)
+        decoders = [d for d in (decoder_for(f, specials) for f in (activation, weight)) if d and d.has_shift]
+        self.drop = sum(d.min_shift for d in decoders)
+        self.max_shift = sum(d.max_shift for d in decoders)
+        if not align:
+            significands = [1 << bits for bits in map(_significand_bits, (activation, weight))]
+            limit = significands[0] * significands[1]
+            self.value_shape = Shape(limit.bit_length() - 1 + integer, signed=integer)
         members = {"a": In(activation.bits), "w": In(weight.bits), "sign": Out(1), "value": Out(self.value_shape)}
+        if not align:
+            members["shift"] = Out(self.max_shift.bit_length())
         self.has_inf = specials and (activation.has_inf or weight.has_inf)
         self.has_nan = specials and (activation.has_nan or weight.has_nan or self.has_inf)
         self.has_illegal = specials and (activation.has_illegal or weight.has_illegal)
@@ -87,6 +108,7 @@ class LaneProduct(wiring.Component):
         name = f"product_{self.activation.name}_{self.weight.name}"
         if not self.specials:
             name += "_nospecials"
+        name += "" if self.align else "_bare"
         return name + "".join(f"_{cut[0]}" for cut in CUTS if cut in self.cuts)
 
     def elaborate(self, platform) -> Module:
@@ -131,13 +153,13 @@ class LaneProduct(wiring.Component):
         sign = register("multiply", sign, "sign")
 
         shifts = [register("decode", x.shift, f"shift_{n}") for n, x in (("a", a), ("w", w)) if x.shift is not None]
-        drop = a.min_shift + w.min_shift
-        drop -= sum(x.min_shift for x in (a, w) if x.shift is None)
-        value = product
+        drop, value = self.drop, product
         if shifts:
-            bits = (a.max_shift + w.max_shift).bit_length()
-            shift = Signal(unsigned(bits))
+            shift = Signal(unsigned(self.max_shift.bit_length()))
             m.d.comb += shift.eq(sum(shifts[1:], shifts[0]))
+        if not self.align:
+            m.d.comb += self.shift.eq(register("align", register("multiply", shift, "shift"), "shift"))
+        elif shifts:
             width = self.value_shape.width + drop
             shifted = Signal(signed(width) if self.value_shape.signed else unsigned(width))
             m.d.comb += shifted.eq(product << register("multiply", shift, "shift"))

@@ -158,10 +158,13 @@ class DotDesign:
     @classmethod
     def from_pe(cls, name: str, **options) -> DotDesign:
         """The default unit of a PE name: exact sums, or fp32 where an operand is bf16 or fp16 (exact would
-        be hundreds of bits wide), then with one lane unless asked otherwise."""
+        be hundreds of bits wide), then with one lane unless asked otherwise: an exact sum of several lanes
+        before one float32 rounding takes eight times the LUTs (docs/microarchitecture.md)."""
         activation, weight = parse_pe(name)
         if {"bf16", "fp16", "fp32"} & {activation.name, weight.name}:
             options.setdefault("accumulator", Accumulator(kind="fp32"))
+            if options["accumulator"].kind == "fp32":
+                options.setdefault("lanes", 1)
         return cls(activation, weight, **options)
 
     def with_options(self, **options) -> DotDesign:

@@ -18,7 +18,8 @@ import numpy as np
 
 __all__ = ["Format", "Special", "Unpacked", "ROUNDINGS"]
 
-ROUNDINGS = ("nearest_even", "nearest_away", "toward_zero", "toward_positive", "toward_negative", "odd", "stochastic")
+ROUNDINGS = ("nearest_even", "nearest_away", "toward_zero", "toward_positive", "toward_negative", "odd",
+             "stochastic")
 
 
 class Special(enum.IntEnum):
@@ -31,7 +32,10 @@ class Special(enum.IntEnum):
 
 
 class Unpacked(NamedTuple):
-    """Arrays of equal shape; ``value = (-1)**sign * significand * 2.0**exponent`` where ``special`` is NONE."""
+    """Arrays of equal shape.
+
+    ``value = (-1)**sign * significand * 2.0**exponent`` where ``special`` is NONE.
+    """
 
     sign: np.ndarray         # uint8
     exponent: np.ndarray     # int32, weight of the significand's least bit

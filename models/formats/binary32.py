@@ -66,7 +66,8 @@ class Binary32(Format):
         codes = codes.reshape(shape)
         return np.where((codes & _MAGNITUDE) > 0x7F800000, _NAN, codes)
 
-    def _round(self, x: np.ndarray, rounding: str, random_bits: np.ndarray | None, overflow: str) -> np.ndarray:
+    def _round(self, x: np.ndarray, rounding: str, random_bits: np.ndarray | None,
+               overflow: str) -> np.ndarray:
         negative = np.signbit(x)
         magnitude = np.abs(x)
         finite = np.isfinite(x)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,13 +47,13 @@ class Codebook(TableFormat):
             if value is None:
                 continue
             number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or not (value == 0 or 2.0**-126 <= abs(value) < 2.0**128):
+            if not number or not (value == 0 or 2.0**-126 <= abs(value) < 2.0**128):
                 raise BitkilnError("not a usable number", where=f"{where}[{code}]", got=str(value),
                                    expected="a finite number, 0 or of magnitude 2^-126 to 2^128")
             values[code] = float(value) + 0.0   # -0.0 becomes 0.0
-        if len({v for v in values if v is not None}) < 2:
-            raise BitkilnError("too few different values", where=where, got=len({*values} - {None}),
-                               expected="2 or more")
+        if len({*values} - {None}) < 2 or max(v for v in values if v is not None) <= 0:
+            raise BitkilnError("too few different values", where=where, got=str(values),
+                               expected="2 or more, one of them positive")
         object.__setattr__(self, "values", tuple(values))
 
     @property
@@ -81,15 +80,16 @@ class Codebook(TableFormat):
             exponents = [e + t for e, t in zip(exponents, twos, strict=True)]
             magnitudes = [n >> t for n, t in zip(magnitudes, twos, strict=True)]
         special = [Special.ILLEGAL if v is None else Special.NONE for v in self.values]
-        return Unpacked(np.array([n < 0 for n in integers]), np.array(exponents), np.array(magnitudes, np.int64),
-                        np.array(special))
+        return Unpacked(np.array([n < 0 for n in integers]), np.array(exponents),
+                        np.array(magnitudes, np.int64), np.array(special))
 
 
-# NF4 and NF3: quantiles of the normal distribution (QLoRA, arXiv 2305.14314; AFPQ, arXiv 2311.01792), the published
-# float32 constants, kept exactly.
+# NF4 and NF3: quantiles of the normal distribution (QLoRA, arXiv 2305.14314; AFPQ, arXiv 2311.01792), the
+# published float32 constants, kept exactly.
 _NF4 = (-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
         -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
-        0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0)
+        0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941,
+        0.7229568362236023, 1.0)
 _NF3 = (-1.0, -0.5350227355957031, -0.2469314038753510, 0.0, 0.1833375245332718, 0.3819939494132996,
         0.6229856610298157, 1.0)
 # FLINT4 (ANT, MICRO 2022): sign and first-one coded magnitude, code 4 = 16, 5 = 8, 6 and 7 = 4 and 6.

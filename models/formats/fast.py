@@ -3,20 +3,20 @@
 Both methods are exact and check that themselves when their tables are built; where the check fails the caller
 keeps the binary search of ``Steps``.
 
-*Direct* (codes of at most 8 bits, float32 input). The upper 18 bits of a float32, the lowest of them OR-ed with
-all bits below (rounding to odd), index a table of codes. An index whose last bit is 0 stands for exactly one
-float32; one whose last bit is 1 for the open interval between two such floats. Rounding is monotone, so the
-table is right if and only if the first and the last float32 of every interval round to the same code: that is
-checked when the table is made. It holds when no tie has more than 8 fraction bits: for every number format up
-to 8 bits, not for NF4.
+*Direct* (codes of at most 8 bits, float32 input). The upper 18 bits of a float32, the lowest of them OR-
+ed with all bits below (rounding to odd), index a table of codes. An index whose last bit is 0 stands for
+exactly one float32; one whose last bit is 1 for the open interval between two such floats. Rounding is
+monotone, so the table is right if and only if the first and the last float32 of every interval round to
+the same code: that is checked when the table is made. It holds when no tie has more than 8 fraction
+bits: for every number format up to 8 bits, not for NF4.
 
-*Guess and correct* (everything else). The upper bits of the ordered key choose a bucket that knows how many
-thresholds lie below it and inside it; the guess interpolates, and one comparison with a threshold corrects it.
-That is right if guess <= result <= guess + 1. Guess and result are both monotone, the result changes only at
-thresholds, and the rule holds at both ends of a bucket by construction; so it holds everywhere in a bucket
-when it holds at and just below each of its thresholds. Buckets that fail (uneven thresholds, as where a format
-saturates) are marked, and values that fall there are searched. Thresholds of integers, floats and posits are
-evenly spaced nearly everywhere.
+*Guess and correct* (everything else). The upper bits of the ordered key choose a bucket that knows how
+many thresholds lie below it and inside it; the guess interpolates, and one comparison with a threshold
+corrects it. That is right if guess <= result <= guess + 1. Guess and result are both monotone, the
+result changes only at thresholds, and the rule holds at both ends of a bucket by construction; so it
+holds everywhere in a bucket when it holds at and just below each of its thresholds. Buckets that fail
+(uneven thresholds, as where a format saturates) are marked, and values that fall there are searched.
+Thresholds of integers, floats and posits are evenly spaced nearly everywhere.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class DirectTable:
         index = np.arange(1 << INDEX_BITS, dtype=np.uint32)
         start = (index & ~np.uint32(1)) << np.uint32(_DROP)
         odd = (index & 1) == 1
-        # Exact values stand for themselves, intervals for their inner ends. (Bit _DROP is part of the sticky bit.)
+        # Exact values stand for themselves, intervals for their inner ends (bit _DROP is part of the
+        # sticky bit).
         first = np.where(odd, start + 1, start)
         last = np.where(odd, start + np.uint32((2 << _DROP) - 1), start)
         low, high = (steps(order_key(_as_float64(bits))) for bits in (first, last))

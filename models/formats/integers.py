@@ -68,8 +68,9 @@ class Int(_Uniform):
 
     def __post_init__(self):
         prefix = "int" if self.signed else "uint"
-        why = "one bit would hold only 0 and -1; uint1 is 0 and 1" if self.signed else "codes are up to 16 bits"
-        check_integer(self.bits, f"{prefix} bits", 2 if self.signed else 1, 16, help=why)
+        check_integer(self.bits, f"{prefix} bits", 2 if self.signed else 1, 16,
+                      help="one signed bit would hold only 0 and -1; uint1 holds 0 and 1"
+                      if self.bits == 1 else f"{prefix}16 is the widest")
         if self.name is None:
             object.__setattr__(self, "name", f"{prefix}{self.bits}")
 

@@ -56,7 +56,8 @@ class Minifloat(TableFormat):
         check_integer(m, "minifloat mantissa_bits", 0, 10)
         low = 3 if self.signed else 2
         if not low <= self.bits <= 16:
-            raise BitkilnError("out of range", where="minifloat width", got=self.bits, expected=f"{low} to 16",
+            raise BitkilnError("out of range", where="minifloat width", got=self.bits,
+                               expected=f"{low} to 16",
                                help=f"width = {int(self.signed)} sign + {e} exponent + {m} mantissa bits")
         default = (1 << (e - 1)) - 1
         if self.bias is None:
@@ -72,8 +73,8 @@ class Minifloat(TableFormat):
             raise BitkilnError("no code for NaN", where="minifloat specials", got="ieee with 0 mantissa bits",
                                expected="none or nan")
         if self.specials == "ieee" and e == 1:
-            raise BitkilnError("no normal numbers", where="minifloat specials", got="ieee with 1 exponent bit",
-                               expected="none or nan")
+            raise BitkilnError("no normal numbers", where="minifloat specials",
+                               got="ieee with 1 exponent bit", expected="none or nan")
         if self.overflow == "inf_nan" and self.specials == "none":
             raise BitkilnError("contradictory options", where="minifloat overflow", got="inf_nan",
                                expected="saturate with specials none")
@@ -150,7 +151,8 @@ class Minifloat(TableFormat):
         return 2.0 ** (1 - self.bias)
 
     def _next_beyond_max(self) -> float:
-        return self.max + 2.0 ** (max(self.max_code >> self.mantissa_bits, 1) - self.bias - self.mantissa_bits)
+        field = max(self.max_code >> self.mantissa_bits, 1)
+        return self.max + 2.0 ** (field - self.bias - self.mantissa_bits)
 
     def _definition(self) -> Unpacked:
         codes = np.arange(1 << self.bits, dtype=np.int64)
@@ -219,4 +221,5 @@ class PowerOfTwo(TableFormat):
     def _definition(self) -> Unpacked:
         codes = np.arange(1 << self.bits, dtype=np.int64)
         nan = codes == self.nan_code
-        return Unpacked(0 * codes, codes - self.bias, np.where(nan, 0, 1), np.where(nan, Special.NAN, Special.NONE))
+        return Unpacked(0 * codes, codes - self.bias, np.where(nan, 0, 1),
+                        np.where(nan, Special.NAN, Special.NONE))

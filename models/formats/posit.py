@@ -73,9 +73,10 @@ class Posit(TableFormat):
     def __post_init__(self):
         check_integer(self.bits, "posit bits", 2, 16, help="posit names are positN_es, N from 2 to 16")
         limit = min(max(self.bits - 3, 0), MAX_ES)
-        reason = (f"beside sign and the shortest regime (2 bits) {self.bits} bits leave {max(self.bits - 3, 0)}: "
-                  "further exponent bits could never be stored" if limit < MAX_ES
-                  else f"es above {MAX_ES} is not supported: the values leave the useful range of float64")
+        left = max(self.bits - 3, 0)
+        reason = (f"beside the sign and the shortest regime (2 bits) {self.bits} bits leave {left}: further "
+                  "exponent bits could never be stored" if limit < MAX_ES
+                  else f"es above {MAX_ES} is not supported: its values leave the useful range of float64")
         check_integer(self.es, f"posit{self.bits} es", 0, limit, help=reason)
         if self.name is None:
             object.__setattr__(self, "name", f"posit{self.bits}_{self.es}")

@@ -37,7 +37,8 @@ _CANONICAL = {alias: name for name, aliases in ALIASES.items() for alias in alia
 _AMBIGUOUS = {
     "e4m3": "fp8_e4m3 is the OCP format (max 448, one NaN code per sign, no Inf); "
             "fp8_e4m3_ieee is the IEEE-like one (max 240, Inf and NaN)",
-    "fp8": "fp8_e4m3 (OCP, max 448), fp8_e5m2 (OCP, max 57344), fp8_e3m4 and fp8_e4m3_ieee are the 8-bit floats",
+    "fp8": "fp8_e4m3 (OCP, max 448), fp8_e5m2 (OCP, max 57344), fp8_e3m4 and fp8_e4m3_ieee are the 8-bit "
+           "floats",
     "fp6": "fp6_e2m3 (max 7.5) and fp6_e3m2 (max 28) are the 6-bit floats",
     "posit": "posits are positN_es: posit8_0, posit16_1 (classic), posit8_2, posit16_2 (2022 standard)",
 }
@@ -87,10 +88,13 @@ def _from_grammar(key: str) -> Format | None:
         exponent, mantissa = int(match[2]), int(match[3])
         width = 1 + exponent + mantissa
         if not 3 <= width <= 8 or exponent == 0:
-            raise BitkilnError("out of range", where="minifloat width" if exponent else "minifloat exponent_bits",
-                               got=width if exponent else 0, expected="3 to 8 bits" if exponent else "1 or more",
-                               help="e{x}m{y} has 1 + x + y bits; wider floats are fp16, bf16 and fp32"
-                               if exponent else "with no exponent bits it is a fixed-point number: fixed4_2, int4")
+            if exponent == 0:
+                raise BitkilnError("out of range", where="minifloat exponent_bits", got=0,
+                                   expected="1 or more",
+                                   help="with no exponent bits it is a fixed-point number: fixed4_2, int4")
+            raise BitkilnError("out of range", where="minifloat width", got=f"{width} bits",
+                               expected="3 to 8 bits",
+                               help="e{x}m{y} has 1 + x + y bits; wider floats are fp16, bf16 and fp32")
         return Minifloat(exponent, mantissa)
     return None
 
@@ -104,7 +108,7 @@ def _grammar_names() -> tuple[str, ...]:
 
 
 def canonical_name(name: str) -> str:
-    """Lower case, one ``_`` for each run of other characters, aliases resolved (``Posit(8, 0)``: posit8_0)."""
+    """Lower case, ``_`` for each run of other characters, aliases resolved (``Posit(8, 0)``: posit8_0)."""
     key = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     if match := _INT.match(key):
         return f"{match[1]}int{int(match[2])}"
@@ -143,9 +147,9 @@ def get_format(name: str | Format, where: str = "format") -> Format:
     if isinstance(name, Format):
         return name
     if not isinstance(name, str):
-        help = "quote it: YAML reads a bare no, yes, on or off as a truth value" if isinstance(name, bool) else None
         raise BitkilnError("not a format name", where=where, got=f"{name} ({type(name).__name__})",
-                           expected="a string", help=help)
+                           expected="a string", help="quote it: YAML reads a bare no, yes, on or off as a "
+                           "truth value" if isinstance(name, bool) else None)
     key = canonical_name(name)
     if key in _registered:
         return _registered[key]
@@ -183,7 +187,7 @@ def register(format: Format) -> Format:
         A different format has that name already, or the name is reserved by the grammar.
     """
     if not isinstance(format, Format):
-        raise BitkilnError("not a format", where="register", got=str(type(format).__name__), expected="a Format")
+        raise BitkilnError("not a format", where="register", got=type(format).__name__, expected="a Format")
     check_name(format.name)
     key = canonical_name(format.name)
     try:

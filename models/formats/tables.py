@@ -31,7 +31,7 @@ def check_codes(format: Format, codes: np.ndarray) -> np.ndarray:
         if codes.size == 0:
             return codes.astype(code_dtype(format.bits))
         raise BitkilnError("codes are not integers", where=f"{format.name} codes", got=str(codes.dtype),
-                           expected="an unsigned integer array", help="use encode() to turn values into codes")
+                           expected="an integer array", help="use encode() to turn values into codes")
     limits = np.iinfo(codes.dtype)
     top = (1 << format.bits) - 1
     if codes.size and (limits.min < 0 or limits.max > top):
@@ -41,11 +41,16 @@ def check_codes(format: Format, codes: np.ndarray) -> np.ndarray:
         elif limits.max > top and codes.max() > top:
             bad = codes > top
         if bad is not None:
-            index = np.unravel_index(int(np.argmax(bad)), codes.shape)
-            place = ", ".join(str(int(i)) for i in index)
-            raise BitkilnError("code out of range", where=f"{format.name} codes[{place}]", got=int(codes[index]),
+            raise BitkilnError("code out of range", where=f"{format.name} codes{_first(bad)}",
+                               got=int(codes.flat[np.argmax(bad)]),
                                expected=f"0 to {top} ({format.bits} bits)")
     return codes
+
+
+def _first(bad: np.ndarray) -> str:
+    """Index of the first True, as ``[2, 3]`` (empty for a scalar)."""
+    index = np.unravel_index(int(np.argmax(bad)), bad.shape)
+    return f"[{', '.join(str(int(i)) for i in index)}]" if index else ""
 
 
 def check_encode(format: Format, values: np.ndarray, rounding: str, random_bits: np.ndarray | None,
@@ -64,7 +69,14 @@ def check_encode(format: Format, values: np.ndarray, rounding: str, random_bits:
         raise BitkilnError("overflow policy not possible", where="overflow", got=overflow,
                            expected=f"saturate: {reason}")
     values = np.asarray(values)
-    if values.dtype.kind in "uib" or (values.dtype.kind == "f" and values.dtype.itemsize < 4):
+    if values.dtype.kind == "f" and values.dtype.itemsize < 4:
+        values = values.astype(np.float32)
+    elif values.dtype.kind in "ui":
+        wide = values.dtype.itemsize == 8 and values.size
+        if wide and not -(1 << 53) <= values.min() <= values.max() <= 1 << 53:
+            raise BitkilnError("integers beyond float64", where=f"{format.name} values",
+                               got=f"{values.min()} to {values.max()}", expected="magnitudes up to 2**53",
+                               help="convert to float64 first if rounding twice is acceptable")
         values = values.astype(np.float64)
     elif values.dtype.kind != "f":
         if values.size:
@@ -77,18 +89,15 @@ def check_encode(format: Format, values: np.ndarray, rounding: str, random_bits:
                            help="values.astype(np.float64) rounds a first time")
     if not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
-    if not format.has_nan:
-        if values.size and np.isnan(values.max()):   # max passes NaN on
-            bad = np.isnan(values)
-            index = np.unravel_index(int(np.argmax(bad)), values.shape)
-            place = ", ".join(str(int(i)) for i in index)
-            raise BitkilnError("NaN cannot be encoded", where=f"{format.name} values[{place}]",
-                               got=f"{int(bad.sum())} NaN among {values.size} values",
-                               expected=f"no NaN: {format.name} has no code for it",
-                               help="replace them first, e.g. np.nan_to_num(values)")
+    if not format.has_nan and values.size and np.isnan(values.max()):   # max passes NaN on
+        bad = np.isnan(values)
+        raise BitkilnError("NaN cannot be encoded", where=f"{format.name} values{_first(bad)}",
+                           got=f"{int(bad.sum())} NaN among {values.size} values",
+                           expected=f"no NaN: {format.name} has no code for it",
+                           help="replace them first, e.g. np.nan_to_num(values)")
     if rounding == "stochastic":
         if random_bits is None:
-            raise BitkilnError("random bits missing", where="random_bits", expected="an unsigned integer array",
+            raise BitkilnError("random bits missing", where="random_bits", expected="a uint32 array",
                                help="np.random.default_rng(seed).integers(0, 2**32, values.shape, np.uint32)")
         if getattr(random_bits, "dtype", None) not in RANDOM_DTYPES:
             raise BitkilnError("random bits of the wrong type", where="random_bits",

@@ -96,7 +96,8 @@ def checked(tensor: np.ndarray, name: str) -> np.ndarray:
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         raise BitkilnError("NaN or Inf in tensor", where=f"{name}[{', '.join(map(str, first))}]",
-                           got=tensor[first], expected=f"finite values ({int(bad.sum())} of {bad.size} are not)")
+                           got=tensor[first],
+                           expected=f"finite values ({int(bad.sum())} of {bad.size} are not)")
     return tensor
 
 

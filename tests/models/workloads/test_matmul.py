@@ -10,8 +10,9 @@ from bitkiln.models.errors import BitkilnError
 from bitkiln.models.formats import Codebook
 from bitkiln.models.workloads.matmul import lane_groups, matmul, matmul_by_dot, zero_code
 
-PES = ("fp4", "fp6_e2m3", "fp6_e3m2", "fp8_e4m3", "fp8_e5m2", "posit4_1", "posit8_0", "posit16_1", "int2", "int4",
-       "int8", "int16", "ternary", "int8xfp4", "int8xternary", "fp8_e4m3xfp4", "bf16xint4", "nf4", "fp16", "bf16")
+PES = ("fp4", "fp6_e2m3", "fp6_e3m2", "fp8_e4m3", "fp8_e5m2", "posit4_1", "posit8_0", "posit16_1", "int2",
+       "int4", "int8", "int16", "ternary", "int8xfp4", "int8xternary", "fp8_e4m3xfp4", "bf16xint4", "nf4",
+       "fp16", "bf16")
 
 
 def finite_codes(fmt, rng, shape):
@@ -57,7 +58,8 @@ def test_special_codes(pe):
     rng = np.random.default_rng(5)
     a = rng.integers(0, 1 << design.activation.bits, (9, 6))
     w = rng.integers(0, 1 << design.weight.bits, (8, 6))
-    a[0, 0], w[0, 0] = np.argmax(design.activation.unpack(np.arange(1 << design.activation.bits)).special > 0), 1
+    special = design.activation.unpack(np.arange(1 << design.activation.bits)).special
+    a[0, 0], w[0, 0] = np.argmax(special > 0), 1
     check_equal(design, a, w)
 
 
@@ -92,7 +94,8 @@ def test_refusals():
     design = DotDesign.from_pe("int4", lanes=4)
     with pytest.raises(BitkilnError) as caught:
         matmul(design, np.zeros((2, 5), int), np.zeros((2, 6), int))
-    assert str(caught.value) == "error: shape mismatch at a and w: got ((2, 5), (2, 6)), expected (M, K) and (N, K)"
+    assert str(caught.value) == (
+        "error: shape mismatch at a and w: got ((2, 5), (2, 6)), expected (M, K) and (N, K)")
     signs = Codebook("signs", (-1.0, 1.0))
     with pytest.raises(BitkilnError) as caught:
         matmul(DotDesign(signs, signs, lanes=4), np.zeros((2, 5), int), np.zeros((2, 5), int))
