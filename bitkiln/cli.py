@@ -7,6 +7,7 @@ so that ``bitkiln --help`` starts at once.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
@@ -49,7 +50,7 @@ def root(
         typer.echo(context.get_help())
 
 
-def _usage_error(error: Exception) -> BitkilnError:
+def _usage_error(error: Exception, arguments: Sequence[str]) -> BitkilnError:
     """A parser error of Typer as one of ours, with the closest legal spelling."""
     context = getattr(error, "ctx", None)
     where = context.command_path if context is not None else "bitkiln"
@@ -65,9 +66,26 @@ def _usage_error(error: Exception) -> BitkilnError:
         name = message.split("'")[1]
         return BitkilnError("unknown command", where=where, got=name, expected="a command",
                             help=f"{nearest(name, commands)} {hint}")
+    value = re.match(r"Invalid value for '?([^':]*)'?: (?:Input should be )?(.*)", message, re.S)
+    if value:
+        return BitkilnError("invalid value", where=f"{where} {value[1]}", got=_given(value[1], arguments),
+                            expected=" ".join(value[2].split(", unable")[0].split()), help=hint)
+    extra = re.match(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", message)
+    if extra:
+        return BitkilnError("too many arguments", where=where, got=extra[1], help=hint)
     first, *rest = (line.strip() for line in message.splitlines() if line.strip())
     return BitkilnError(first[0].lower() + first[1:] + (" " + " ".join(rest) if rest else ""),
                         where=where, help=hint)
+
+
+def _given(option: str, arguments: Sequence[str]) -> str | None:
+    """What followed ``option`` on the command line."""
+    for index, argument in enumerate(arguments):
+        if argument.startswith(f"{option}="):
+            return argument.partition("=")[2]
+        if argument == option and index + 1 < len(arguments):
+            return arguments[index + 1]
+    return None
 
 
 def _report(error: BitkilnError) -> int:
@@ -107,7 +125,7 @@ def run_cli(arguments: Sequence[str]) -> int:
         if isinstance(error, BitkilnError):
             return _report(error)
         if hasattr(error, "format_message"):      # Typer's parser errors, whichever click it carries
-            return _report(_usage_error(error))
+            return _report(_usage_error(error, arguments))
         if type(error).__name__ == "Abort":
             print("error: interrupted", file=sys.stderr)
             return INTERRUPTED

@@ -423,6 +423,8 @@ def build_dot_unit(parsed: DotUnitConfig | None, data: dict[str, Any], where: An
     elif isinstance(pe, str):
         if pe in own:
             activation = weight = own[pe]
+        elif isinstance(data.get("formats_defined"), dict) and pe in data["formats_defined"]:
+            pass                                       # its definition is already reported
         else:
             try:
                 activation, weight = parse_pe(pe)

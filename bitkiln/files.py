@@ -42,7 +42,7 @@ def write_all(folder: Path, contents: Mapping[str, str | bytes]) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise BitkilnError("cannot write", where=str(error.filename2 or error.filename or folder), got=reason,
-                           expected="a writable folder with room", help="choose another folder with -o",
+                           expected="a writable folder with room", help="choose another place",
                            exit_code=FAILED) from None
     finally:
         for made, _ in temporary:

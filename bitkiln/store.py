@@ -46,15 +46,16 @@ class Store:
     def __init__(self, path: Path):
         self.path = Path(path)
         with self._database() as database, database:
-            database.execute("CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, kind TEXT NOT NULL, "
-                             "created REAL NOT NULL, seconds REAL NOT NULL, inputs TEXT NOT NULL, "
-                             "result TEXT NOT NULL)")
             found = database.execute("PRAGMA user_version").fetchone()[0]
             if found not in (0, LAYOUT):
                 raise BitkilnError("store of another version", where=str(self.path), got=f"layout {found}",
                                    expected=f"layout {LAYOUT}", exit_code=FAILED,
                                    help="set BITKILN_STORE to a new file, or delete this one")
-            database.execute(f"PRAGMA user_version = {LAYOUT}")
+            if found != LAYOUT:
+                database.execute("CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, kind TEXT NOT NULL, "
+                                 "created REAL NOT NULL, seconds REAL NOT NULL, inputs TEXT NOT NULL, "
+                                 "result TEXT NOT NULL)")
+                database.execute(f"PRAGMA user_version = {LAYOUT}")
 
     def _database(self) -> Any:
         try:

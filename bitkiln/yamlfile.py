@@ -92,7 +92,7 @@ def parse_yaml(text: str, source: str) -> Document:
     builder = _Builder(document)
     data = builder.build(node, (), 0)
     if not isinstance(data, dict):
-        kind = "a list" if isinstance(data, list) else type(data).__name__
+        kind = "a list" if isinstance(data, list) else f"the value {data}"
         raise BitkilnError("wrong top level", where=f"{source}:1", got=kind, expected="keys and values",
                            help="start with `engine: dot_unit`")
     document.data = data

@@ -24,12 +24,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from amaranth.back import rtlil
-from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Value
+from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, ResetSignal, Value
 from amaranth.lib import wiring
 
 from bitkiln.models.errors import BitkilnError
 
-__all__ = ["Port", "Prepared", "Shared", "module_name", "ports_of", "prepare", "shared", "sidecar", "to_verilog"]
+__all__ = ["Port", "Prepared", "Shared", "module_name", "ports_of", "prepare", "shared", "sidecar", "to_verilog", "units"]
 
 KEYWORDS = frozenset("""always and assign automatic begin buf bufif0 bufif1 case casex casez cell cmos config deassign
 default defparam design disable edge else end endcase endconfig endfunction endgenerate endmodule endprimitive
@@ -53,6 +53,9 @@ memory_collect
 attrmap -remove full_case -remove unused_bits
 write_verilog
 """
+
+# Operands narrower than their result are meant: Verilog extends them by their own signs.
+LINT = "/* verilator lint_off WIDTHEXPAND */\n/* verilator lint_off WIDTHTRUNC */\n"
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -106,11 +109,12 @@ class Prepared:
 
     def digest(self) -> str:
         """SHA-256 of everything that decides the text: RTLIL, script and the Yosys version."""
-        return hashlib.sha256(f"{_yosys_version()}\n{self.script}".encode()).hexdigest()
+        return hashlib.sha256(f"{_yosys_version()}\n{LINT}{self.script}".encode()).hexdigest()
 
     def verilog(self) -> str:
         """The Verilog text (about a quarter of a second to start Yosys, then about 1 MB of RTLIL a second)."""
-        return _run_yosys(self.script)
+        head, _, body = _run_yosys(self.script).partition("\n")
+        return f"{head}\n{LINT}{body}"
 
 
 # Shared units ------------------------------------------------------------------------------------
@@ -128,6 +132,7 @@ class _Unit:
 @dataclass
 class _Emission:
     units: dict[str, _Unit] = field(default_factory=dict)
+    components: dict[str, wiring.Component] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
 
 
@@ -245,6 +250,20 @@ def prepare(component: wiring.Component, name: str | None = None) -> Prepared:
     return Prepared(top, ports, clocks, resets, script)
 
 
+def units(component: wiring.Component) -> dict[str, wiring.Component]:
+    """Every distinct `shared` unit inside ``component``, by module name, innermost first.
+
+    What the checks of single blocks walk over: each unit can be emitted and simulated on its own.
+    """
+    emission = _Emission()
+    token = _emission.set(emission)
+    try:
+        _convert(component, module_name(component))
+    finally:
+        _emission.reset(token)
+    return dict(emission.components)
+
+
 def to_verilog(component: wiring.Component, name: str | None = None) -> str:
     """Self-contained Verilog-2005 text of ``component``.
 
@@ -324,11 +343,17 @@ def _flat_values(component: wiring.Component) -> dict[str, tuple[Value, str]]:
 
 
 def _identity(component: wiring.Component) -> object:
-    """Something equal for components that are certain to elaborate alike, else the object itself."""
-    design = getattr(component, "design", None)
-    if design is not None and type(design).__hash__ is not None and hasattr(design, "__dataclass_params__"):
-        extra = getattr(component, "parameters", None)
-        return type(component), design, repr(extra)
+    """Something equal for components that are certain to elaborate alike, else the object itself.
+
+    A frozen ``design`` or a ``parameters`` dict determines a component; without either, every component is
+    converted and compared.
+    """
+    design, parameters = getattr(component, "design", None), getattr(component, "parameters", None)
+    frozen = getattr(type(design), "__dataclass_params__", None)
+    if frozen is not None and frozen.frozen:
+        return type(component), design, repr(parameters)
+    if isinstance(parameters, dict) and parameters:
+        return type(component), repr(parameters)
     return component
 
 
@@ -337,6 +362,7 @@ def _convert_unit(component: wiring.Component, emission: _Emission) -> _Unit:
     key = _identity(component)
     known = emission.units.get(name)
     if known is not None and (known.key is key or (isinstance(key, tuple) and known.key == key)):
+        _mark_used(component)
         return known
     unit = _Unit(key, *_convert(component, name))
     if known is not None:
@@ -345,9 +371,28 @@ def _convert_unit(component: wiring.Component, emission: _Emission) -> _Unit:
                                expected="a module name that carries every parameter")
         return known
     emission.units[name] = unit
+    emission.components[name] = component
     if getattr(component, "keep_hierarchy", False):
         emission.kept.add(name)
     return unit
+
+
+def _mark_used(thing: object, seen: set[int] | None = None) -> None:
+    """Tell Amaranth that a component and its parts are not forgotten, only never elaborated."""
+    seen = set() if seen is None else seen
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, Elaboratable):
+        thing._MustUse__used = True
+        for value in vars(thing).values():
+            _mark_used(value, seen)
+    elif isinstance(thing, (list, tuple)):
+        for value in thing:
+            _mark_used(value, seen)
+    elif isinstance(thing, dict):
+        for value in thing.values():
+            _mark_used(value, seen)
 
 
 def _convert(component: wiring.Component, name: str) -> tuple[str, tuple[Port, ...], tuple[str, ...], tuple[str, ...]]:
@@ -367,14 +412,26 @@ def _convert(component: wiring.Component, name: str) -> tuple[str, tuple[Port, .
     resets = tuple(found for found in extra if found not in clocks)
 
     ports = (*(Port(found, "input", 1) for found in (*clocks, *resets)), *declared)
+    # Yosys sorts port 0 behind all others.
     order = {port.name: index for index, port in enumerate(ports)}
     top = re.sub(r"^(  wire width \d+ (?:input|output)) \d+ +(signed )?\\(\w+)$",
-                 lambda m: f"{m[1]} {order[m[3]]} {m[2] or ''}\\{m[3]}", top, flags=re.M)
+                 lambda m: f"{m[1]} {order[m[3]] + 1} {m[2] or ''}\\{m[3]}", top, flags=re.M)
     return head + top + tail, ports, clocks, resets
 
 
 def _legal_names(text: str) -> str:
-    """Submodule names ``parent.child`` become ``parent__child``, legal without escapes."""
+    """Submodule names ``parent.child`` become ``parent__child`` and signal names ``sum$3``, which Amaranth makes
+    of repeated ones, ``sum_3``: legal without escapes."""
+    taken = set(re.findall(r"\\(\S+)", text))
+    repeated = sorted({name for name in taken if re.fullmatch(r"[A-Za-z_]\w*\$\d+", name)})
+    plain = {}
+    for name in repeated:
+        new = name.replace("$", "_")
+        while new in taken:
+            new += "_"
+        taken.add(new)
+        plain[name] = new
+    text = re.sub(r"\\([A-Za-z_]\w*\$\d+)(?!\S)", lambda m: f"\\{plain[m[1]]}", text)
     found = re.findall(r"^module \\(\S+)$", text, re.M)
     names = {old: old.replace(".", "__").replace("$", "_") for old in found}
     if len(set(names.values())) != len(names):

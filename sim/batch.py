@@ -26,7 +26,6 @@ from .cache import cached, digest
 __all__ = ["BatchModel", "build_many", "from_ints", "pack_lanes", "to_ints"]
 
 ARGUMENTS = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert")
-OPTIMISE = "-O2"
 
 
 class BatchModel:
@@ -299,7 +298,7 @@ def _component(component):
 
 def _build(text: str, top: str, inputs: Sequence[Port], outputs: Sequence[Port], clock: str | None) -> Path:
     verilator, cxx = verilate.simulation_tools()
-    key = digest(text, top, inputs, outputs, clock, ARGUMENTS, OPTIMISE, ENTRY, Path(__file__).read_bytes(),
+    key = digest(text, top, inputs, outputs, clock, ARGUMENTS, verilate.OPTIMISE, ENTRY, Path(__file__).read_bytes(),
                  verilator.identity, cxx.identity)
 
     def build(folder: Path) -> None:
@@ -307,7 +306,7 @@ def _build(text: str, top: str, inputs: Sequence[Port], outputs: Sequence[Port],
         entry = folder / "entry.cpp"
         entry.write_text(_entry(folder, inputs, outputs, clock))
         verilate.compile_sources([*sources, entry], folder / "model.so", verilator=verilator, cxx=cxx, where=top,
-                                 shared=True, optimise=OPTIMISE)
+                                 shared=True)
         for path in folder.iterdir():
             if path.suffix not in (".so", ".v"):
                 path.unlink()

@@ -30,7 +30,6 @@ __all__ = ["BenchResult", "build_bench", "run_bench"]
 
 # Registers without an initial value start at random: a bench must not lean on zeros.
 ARGUMENTS = ("--vpi", "-O3", "--x-assign", "unique", "--x-initial", "unique")
-OPTIMISE = "-O2"
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def build_bench(prepared: Prepared, text: str, *, waves: bool = False) -> Path:
     libraries = str(cocotb_tools.config.libs_dir)
     public = _public(prepared.top, prepared.ports)
     arguments = (*ARGUMENTS, *(("--trace-fst",) if waves else ()))
-    key = digest(text, prepared.top, public, arguments, OPTIMISE, main.read_bytes(), libraries,
+    key = digest(text, prepared.top, public, arguments, verilate.OPTIMISE, main.read_bytes(), libraries,
                  Path(verilate.__file__).read_bytes(), verilator.identity, cxx.identity)
 
     def build(folder: Path) -> None:
@@ -130,7 +129,7 @@ def build_bench(prepared: Prepared, text: str, *, waves: bool = False) -> Path:
         # The .vlt goes before the Verilog: the last file decides how Verilator reads the rest.
         sources = verilate.verilate(text, prepared.top, folder, (*arguments, "ports.vlt"), verilator=verilator)
         verilate.compile_sources([*sources, main], folder / prepared.top, verilator=verilator, cxx=cxx,
-                                 where=prepared.top, vpi=True, trace=waves, optimise=OPTIMISE,
+                                 where=prepared.top, vpi=True, trace=waves,
                                  link=(f"-Wl,-rpath,{libraries}", f"-L{libraries}", "-lcocotbvpi_verilator"))
         for path in folder.iterdir():
             if path.suffix in (".cpp", ".h", ".mk", ".d", ".dat"):

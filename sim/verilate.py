@@ -23,6 +23,7 @@ from .toolchain import Tool, environment, require
 __all__ = ["compile_sources", "prepared_verilog", "run_command", "runtime", "verilog_text", "workers"]
 
 LOG_LINES = 20
+OPTIMISE = "-O2"  # -O3 gains nothing on dot units, -O1 loses a third
 DEFINES = ("VERILATOR=1", "VM_COVERAGE=0", "VM_SC=0", "VM_TIMING=0", "VM_TRACE_SAIF=0")
 
 
@@ -94,22 +95,23 @@ def include_folder(verilator: Tool) -> Path:
 def runtime(verilator: Tool, cxx: Tool, *, vpi: bool = False, trace: bool = False) -> tuple[Path, list[Path]]:
     """Folder with the precompiled header ``verilated_all.h``, and the objects of the Verilator runtime."""
     include = include_folder(verilator)
-    options = [*flags(verilator, trace=trace), "-O2", "-fno-gnu-unique"]
+    # Little time is spent in the runtime (-O1); the header must be compiled as the models are.
+    options = [*flags(verilator, trace=trace), "-fno-gnu-unique"]
 
     def compiled(names: Sequence[str]) -> Path:
         def build(folder: Path) -> None:
             own = [f"-I{folder}"] if "verilated_fst_c.cpp" in names else []
             for name, text in HEADERS.items() if own else ():
                 (folder / name).write_text(text)
-            jobs = [[cxx.path, *options, *own, "-c", str(include / name), "-o", str(folder / f"{name[:-4]}.o")]
+            jobs = [[cxx.path, *options, "-O1", *own, "-c", str(include / name), "-o", str(folder / f"{name[:-4]}.o")]
                     for name in names]
             if "verilated.cpp" in names:
                 header = folder / "verilated_all.h"
                 header.write_text('#include "verilated.h"\n')
-                jobs.append([cxx.path, *options, "-x", "c++-header", str(header), "-o", f"{header}.gch"])
+                jobs.append([cxx.path, *options, OPTIMISE, "-x", "c++-header", str(header), "-o", f"{header}.gch"])
             _run_all(jobs, "compiling the Verilator runtime", "verilator")
 
-        key = digest(verilator.identity, verilator.path, cxx.identity, cxx.path, options, names, HEADERS)
+        key = digest(verilator.identity, verilator.path, cxx.identity, cxx.path, options, OPTIMISE, names, HEADERS)
         return cached("runtime", key, build)
 
     base = compiled(("verilated.cpp", "verilated_threads.cpp"))
@@ -119,17 +121,15 @@ def runtime(verilator: Tool, cxx: Tool, *, vpi: bool = False, trace: bool = Fals
 
 
 def compile_sources(sources: Sequence[Path], output: Path, *, verilator: Tool, cxx: Tool, where: str,
-                    shared: bool = False, vpi: bool = False, trace: bool = False, optimise: str = "-O2",
-                    link: Sequence[str] = ()) -> None:
+                    shared: bool = False, vpi: bool = False, trace: bool = False, link: Sequence[str] = ()) -> None:
     """Compile C++ files and link them with the cached runtime into a shared library or a program.
 
     Small models are compiled as one unit (the headers cost more than the code), large ones file by file
     with `workers` compilers.
     """
     base, library = runtime(verilator, cxx, vpi=vpi, trace=trace)
-    common = [cxx.path, *flags(verilator, trace=trace), optimise, "-fno-gnu-unique",
+    common = [cxx.path, *flags(verilator, trace=trace), OPTIMISE, "-fno-gnu-unique",
               "-include", str(base / "verilated_all.h"), f"-I{sources[0].parent}", "-w"]
-    # The precompiled header serves -O2 only; other levels read the header itself.
     small = sum(source.stat().st_size for source in sources) < 400_000
     if small:
         unit = output.parent / "unit.cpp"

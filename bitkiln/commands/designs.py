@@ -41,8 +41,9 @@ def init(
 def schema(engine: Annotated[str, typer.Option(help="Engine whose keys to describe.")] = "dot_unit") -> None:
     """Print the JSON Schema of design descriptions, for editors that complete YAML."""
     from ..config import json_schema
+    from ..engines import engine as find_engine
 
-    typer.echo(json_module.dumps(json_schema(engine), indent=2))
+    typer.echo(json_module.dumps(json_schema(find_engine(engine, where="--engine").name), indent=2))
 
 
 def presets(

@@ -11,7 +11,7 @@ from ..files import write_atomically
 from ..models.errors import MISSING_TOOL, BitkilnError
 from .metrics import Metric, Metrics
 from .pnr import place_and_route
-from .synth import synthesise
+from .synth import read_liberty, synthesise
 from .targets import get_target
 
 __all__ = ["measure"]
@@ -58,7 +58,11 @@ def measure(resolved: Resolved, *, target: str | None = None, liberty: Sequence[
     from ..hw.emit import to_verilog
     from ..sim.toolchain import require
 
-    require("yosys")                                   # before the work, not after it
+    for path in liberty:                               # before the work, not after it
+        read_liberty(Path(path))
+    require("yosys")
+    if not asic and seeds and get_target(target).place:
+        require(get_target(target).place)
     progress(f"emitting {resolved.name}")
     verilog = to_verilog(resolved.component(), resolved.name)
     progress(f"synthesis for {target}")

@@ -127,11 +127,11 @@ def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequ
     def run() -> dict[str, Any]:
         with scratch() as name:
             folder = Path(name)
-            run_tool(yosys, ["-q", "-p", f"read_verilog design.v; proc; hierarchy -top {top}; write_json ports.json"],
+            run_tool(yosys, ["-p", f"read_verilog design.v; proc; hierarchy -top {top}; write_json ports.json"],
                      folder, {"design.v": verilog})
             wrapped = wrapper(top, _ports(folder / "ports.json", top), clock, serial=serial)
             netlist = f"read_verilog design.v wrapper.v; {inputs['synth']}; {finish}write_json netlist.json"
-            run_tool(yosys, ["-q", "-p", netlist], folder, {"wrapper.v": wrapped, **_FILES.get(family.name, {})})
+            run_tool(yosys, ["-p", netlist], folder, {"wrapper.v": wrapped, **_FILES.get(family.name, {})})
             reached, used = [], {}
             for seed in seeds:
                 run_tool(nextpnr, ["--json", "netlist.json", *options, "--seed", str(seed), "--freq", str(GOAL_MHZ),

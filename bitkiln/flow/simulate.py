@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -61,14 +62,22 @@ def simulate(resolved: Resolved, *, seed: int = 0, images: int = 360,
     progress : callable
         Told what begins.
     """
+    from ..sim.batch import BatchModel
+    from ..sim.toolchain import require
+
+    for tool in ("verilator", "cxx"):                  # before anything is written
+        require(tool)
     design = resolved.design
+    progress(f"{resolved.name}: building the model")
+    model = BatchModel(design)
     progress(f"{resolved.name}: operand pairs against the golden model")
-    yield _step("dot unit", "vectors", lambda: _unit(resolved, seed))
+    yield _step("dot unit", "vectors", lambda: _unit(resolved, seed, model))
     progress(f"{resolved.name}: cocotb bench")
     yield _step("cocotb bench", "checks", lambda: _bench(resolved, seed))
     for network in ("mlp", "cnn"):
         progress(f"{resolved.name}: digits {network} through the RTL")
-        yield _step(f"digits {network}", "dot products", lambda network=network: _network(design, network, images))
+        run = functools.partial(_network, design, network, images, model)
+        yield _step(f"digits {network}", "dot products", run)
 
 
 def _step(name: str, unit: str, run: Callable[[], tuple[int, int, str, dict[str, Any]]]) -> Step:
@@ -83,13 +92,12 @@ def _step(name: str, unit: str, run: Callable[[], tuple[int, int, str, dict[str,
     return Step(name, checked, unit, mismatches, details, time.perf_counter() - started, facts)
 
 
-def _unit(resolved: Resolved, seed: int) -> tuple[int, int, str, dict[str, Any]]:
-    result = resolved.engine.load("check")(resolved.design, seed)
-    details = str(getattr(result, "details", "") or getattr(result, "coverage", ""))
-    first = getattr(result, "first_mismatch", None)
-    if result.mismatches and first:
-        details = f"first: {first}"
-    return result.vectors, result.mismatches, details, {}
+def _unit(resolved: Resolved, seed: int, model: Any) -> tuple[int, int, str, dict[str, Any]]:
+    result = resolved.engine.load("check")(resolved.design, seed=seed, model=model)
+    details = f"{result.pairs:,} operand pairs, {'all in every lane' if result.exhaustive else 'random and extreme'}"
+    if result.first:
+        details = f"first: {result.first}"
+    return result.vectors, result.mismatches, details, {"pairs": result.pairs, "parts": result.parts}
 
 
 def _bench(resolved: Resolved, seed: int) -> tuple[int, int, str, dict[str, Any]]:
@@ -103,10 +111,10 @@ def _bench(resolved: Resolved, seed: int) -> tuple[int, int, str, dict[str, Any]
     return result.vectors, 0, details, {"cycles": result.cycles}
 
 
-def _network(design: Any, network: str, images: int) -> tuple[int, int, str, dict[str, Any]]:
+def _network(design: Any, network: str, images: int, model: Any) -> tuple[int, int, str, dict[str, Any]]:
     from ..sim.digits import run_digits
 
-    result = run_digits(design, network, images)
+    result = run_digits(design, network, images, model=model)
     mismatches = result.mismatches + (not result.scores_equal)
     details = (f"accuracy float {result.float_accuracy:.1%}, golden {result.golden_accuracy:.1%}, "
                f"RTL {result.rtl_accuracy:.1%}; {result.macs:,} MACs, {result.macs_per_cycle:.2f} per cycle")

@@ -95,7 +95,7 @@ def synthesise(verilog: str, top: str, target: str = "ecp5", *, dsp: bool = Fals
     def run() -> dict[str, Any]:
         with scratch() as name:
             folder = Path(name)
-            run_tool(tool, ["-q", "-s", "run.ys"], folder, {
+            run_tool(tool, ["-s", "run.ys"], folder, {
                 "design.v": verilog, "run.ys": _lines(f"{script}; tee -q -o stat.json stat -json")})
             cells = _cells(folder / "stat.json")
         return Metrics(family.device, {"yosys": tool.version}, f"yosys -p '{script}'", family.counts(cells),
@@ -153,6 +153,10 @@ def read_liberty(path: Path) -> tuple[str, str]:
     if match is None:
         first = next((line.strip() for line in text.splitlines() if line.strip()), "")
         raise BitkilnError("not a liberty file", where=where, got=first[:60], expected="library (...) { ... }")
+    opened, closed = text.count("{"), text.count("}")
+    if opened != closed:
+        raise BitkilnError("damaged file", where=where, got=f"{opened} opening and {closed} closing braces",
+                           expected="a complete liberty file")
     return match[1], text
 
 
@@ -183,7 +187,7 @@ def _asic(verilog: str, top: str, liberty: list[Path], booth: bool, period_ps: i
     def run() -> dict[str, Any]:
         with scratch() as name:
             folder = Path(name)
-            run_tool(tool, ["-q", "-s", "run.ys"], folder, {
+            run_tool(tool, ["-s", "run.ys"], folder, {
                 "design.v": verilog, "delay.abc": ABC_DELAY.format(period=period_ps), **files,
                 "run.ys": _lines(f"{prepare}; design -save mapped; {area}; design -load mapped; {delay}")})
             cells, total = _cells(folder / "stat.json"), _stat(folder / "stat.json")["design"]

@@ -44,7 +44,7 @@ def run_suite(suite: str, *, only: str | None = None,
         No checkout here, or an unknown suite or module.
     """
     if not _folder().is_dir():
-        raise BitkilnError("no benchmarks here", where=str(_folder()), expected="a checkout of bitkiln",
+        raise BitkilnError("no benchmarks here", where="benchmarks/", expected="a checkout of bitkiln",
                            help="change to the source folder first")
     if suite not in suites():
         raise BitkilnError("unknown suite", where="bitkiln bench", got=suite, expected=" or ".join(suites()) or "none",

@@ -15,7 +15,7 @@ from bitkiln.models.formats import get_format
 from ..emit import shared
 from .normalise import normalise
 from .round import FloatRounder
-from .signed import Term, apply
+from .signed import Term, add_term
 
 __all__ = ["Fp32Adder", "Fp32Fma", "fma_fits"]
 
@@ -111,7 +111,8 @@ class Fp32Fma(wiring.Component):
         m.d.comb += window.eq(Cat(moved[:24].any(), moved[24:]))
         product = Cat(Const(0, below - 24 + 1), magnitude)
         total = Signal(signed(width + 1))
-        m.d.comb += total.eq(apply(window, Term(sign ^ self.acc[-1], product, 0)))
+        opposite = sign ^ self.acc[-1]
+        m.d.comb += total.eq(Mux(opposite, window - product, window + product))
         size = Signal(width)
         m.d.comb += size.eq(Mux(total[-1], -total, total))
 
@@ -145,7 +146,7 @@ class Fp32Fma(wiring.Component):
 
 
 class Fp32Adder(wiring.Component):
-    """``o = RNE(acc + (-value if sign else value) * 2**unit_exponent)``, combinational.
+    """``o = RNE(acc + (value + carry) * 2**unit_exponent)``, combinational.
 
     The float32 accumulator is laid out as a fixed-point number over its whole range, so that the sum of any
     number of lanes is exact before the one rounding. Wide, but the only form that is exact for every order of
@@ -153,7 +154,7 @@ class Fp32Adder(wiring.Component):
 
     Members
     -------
-    acc : In(32); sign : In(1); value : In(shape)
+    acc : In(32); value : In(shape); carry : In(1)
     nan, inf_pos, inf_neg : In(1)
         Specials of this cycle's products, with ``specials``.
     o : Out(32)
@@ -161,7 +162,7 @@ class Fp32Adder(wiring.Component):
 
     def __init__(self, value_shape: Shape, unit_exponent: int, specials: bool):
         self.value_shape, self.unit_exponent, self.specials = Shape.cast(value_shape), unit_exponent, specials
-        members = {"acc": In(32), "sign": In(1), "value": In(self.value_shape), "o": Out(32)}
+        members = {"acc": In(32), "carry": In(1), "value": In(self.value_shape), "o": Out(32)}
         if specials:
             members.update(nan=In(1), inf_pos=In(1), inf_neg=In(1))
         super().__init__(members)
@@ -189,11 +190,14 @@ class Fp32Adder(wiring.Component):
         placed = Cat(Const(0, self.unit_exponent - unit), self.value)
         placed = placed.as_signed() if self.value_shape.signed else placed
         total = Signal(signed(width))
-        # Put the accumulator's sign off to the end: total = |acc| +- value, negated where acc is negative.
-        opposite = self.sign ^ self.acc[-1]
-        m.d.comb += total.eq(apply(fixed, Term(opposite, placed, 0)))
-        signed_total = Signal(signed(width))
-        m.d.comb += signed_total.eq(Mux(self.acc[-1], -total, total))
+        # Two carries, the sum's and the negative accumulator's: the first rides in the bits below the sum where
+        # there are any, else it takes an adder of its own.
+        negative = self.acc[-1]
+        acc_term = Term(Cat(fixed ^ negative.replicate(len(fixed)), negative).as_signed(), (negative,), 0)
+        value_carry = Signal(signed(width))
+        m.d.comb += value_carry.eq(placed + (self.carry << (self.unit_exponent - unit)))
+        m.d.comb += total.eq(add_term(value_carry, acc_term))
+        signed_total = total
         rounder = FloatRounder(width, unit, get_format("fp32"), overflow="inf_nan")
         m.submodules.round = unit_round = shared(rounder)
         m.d.comb += [unit_round.i.eq(signed_total), self.o.eq(unit_round.o)]

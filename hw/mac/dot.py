@@ -20,7 +20,7 @@ from bitkiln.models.design import DotDesign
 
 from ..arith.fp32 import Fp32Adder, Fp32Fma, fma_fits
 from ..arith.round import rounder_for
-from ..arith.signed import Term, apply, sum_terms
+from ..arith.signed import Term, add_term, sum_terms
 from ..emit import shared
 from .product import LaneProduct
 
@@ -122,7 +122,8 @@ class DotUnit(wiring.Component):
             m.d.comb += [unit.a.eq(self.a.word_select(i, design.activation.bits)),
                          unit.w.eq(self.w.word_select(i, design.weight.bits))]
             lanes.append(unit)
-        total = sum_terms(m, [Term(unit.sign, unit.value, lane.limit) for unit in lanes])
+        total = sum_terms(m, [Term(unit.value, (unit.carry,) if lane.has_carry else (), lane.limit)
+                              for unit in lanes])
 
         def register(value: Value, name: str, stages: int) -> Value:
             for stage in range(stages):
@@ -134,14 +135,15 @@ class DotUnit(wiring.Component):
         events = {flag: Cat(getattr(unit, flag) for unit in lanes).any() for flag in lane.flags}
         late = "sum" in cuts
         if late:
-            total = Term(register(total.sign, "total_sign", 1), register(total.value, "total", 1), total.limit)
+            carries = tuple(register(carry, "total_carry", 1) for carry in total.carries)
+            total = Term(register(total.value, "total", 1), carries, total.limit)
             events = {name: register(value, name, 1) for name, value in events.items()}
         en = register(self.en, "en", len(cuts))
         clear = register(self.clear, "clear", len(cuts))
 
         if fused:
-            shift = register(lanes[0].shift, "shift", int(late))
-            following = self._fused(m, lane, total, shift, events)
+            shift, sign = (register(x, n, int(late)) for x, n in ((lanes[0].shift, "shift"), (lanes[0].sign, "sign")))
+            following = self._fused(m, lane, total.value, sign, shift, events)
         elif design.accumulator.kind == "fp32":
             following = self._fp32(m, total, events)
         else:
@@ -172,9 +174,9 @@ class DotUnit(wiring.Component):
         """Next accumulator; adds the ``overflow`` event where the width allows one."""
         design, bits = self.design, self.design.accumulator_bits
         if not design.has_overflow:
-            return apply(self.acc, total)
+            return add_term(self.acc, total)
         wide = Signal(signed(max(bits, total.limit.bit_length() + 1) + 1))
-        m.d.comb += wide.eq(apply(self.acc, total))
+        m.d.comb += wide.eq(add_term(self.acc, total))
         overflow = Signal()
         m.d.comb += overflow.eq(wide != wide[:bits].as_signed())
         events["overflow"] = overflow
@@ -183,12 +185,12 @@ class DotUnit(wiring.Component):
             return Mux(overflow, Mux(wide[-1], low, high), wide[:bits].as_signed())
         return wide[:bits].as_signed()
 
-    def _fused(self, m: Module, lane: LaneProduct, total: Term, shift: Value, events: dict[str, Value]) -> Value:
+    def _fused(self, m: Module, lane: LaneProduct, value: Value, sign: Value, shift: Value,
+               events: dict[str, Value]) -> Value:
         weight = self.design.product_exponent - lane.drop
         fma = Fp32Fma(lane.value_shape, len(shift), weight, specials=self.design.inf_possible)
         m.submodules.add = unit = shared(fma)
-        m.d.comb += [unit.acc.eq(self.acc), unit.sign.eq(total.sign), unit.value.eq(total.value),
-                     unit.shift.eq(shift)]
+        m.d.comb += [unit.acc.eq(self.acc), unit.sign.eq(sign), unit.value.eq(value), unit.shift.eq(shift)]
         for flag in ("nan", "inf_pos", "inf_neg"):
             if flag in events:
                 m.d.comb += getattr(unit, flag).eq(events[flag])
@@ -197,7 +199,8 @@ class DotUnit(wiring.Component):
     def _fp32(self, m: Module, total: Term, events: dict[str, Value]) -> Value:
         adder = Fp32Adder(total.value.shape(), self.design.product_exponent, specials=self.design.inf_possible)
         m.submodules.add = unit = shared(adder)
-        m.d.comb += [unit.acc.eq(self.acc), unit.sign.eq(total.sign), unit.value.eq(total.value)]
+        m.d.comb += [unit.acc.eq(self.acc), unit.value.eq(total.value)]
+        m.d.comb += unit.carry.eq(total.carries[0] if total.carries else 0)
         for flag in ("nan", "inf_pos", "inf_neg"):
             if flag in events:
                 m.d.comb += getattr(unit, flag).eq(events[flag])

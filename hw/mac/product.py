@@ -55,9 +55,9 @@ def _significand_bits(fmt: Format) -> int:
 
 
 class LaneProduct(wiring.Component):
-    """``a * w`` exactly, in units of the product's least bit.
+    """``a * w = value + carry`` exactly, in units of the product's least bit.
 
-    The value is ``-value if sign else value``; ``value`` is signed when an operand is an integer.
+    A negative sign-magnitude product is the one's complement of its magnitude with ``carry`` set.
 
     Parameters
     ----------
@@ -66,14 +66,15 @@ class LaneProduct(wiring.Component):
     cuts : frozenset of str
         Pipeline registers after ``decode``, ``multiply`` and ``align``; latency = len(cuts).
     align : bool
-        Without it ``value`` is the bare significand product, and the shift goes out beside it.
+        Without it ``value`` is the bare significand product, with ``sign`` and ``shift`` beside it.
 
     Members
     -------
     a, w : In
-    sign : Out(1); value : Out(product bits)
-    shift : Out
-        Only without ``align``: the value's weight is ``2**(shift - drop)`` product units.
+    value : Out(signed); carry : Out(1)
+        ``carry`` is absent for products of integers, which are two's complement as they are.
+    value, sign, shift : Out
+        Without ``align``: the product is ``(-1)**sign * value * 2**(shift - drop)`` units.
     nan, inf_pos, inf_neg, illegal : Out(1), as the formats have them.
     """
 
@@ -84,7 +85,9 @@ class LaneProduct(wiring.Component):
         limit = activation.max_units * weight.max_units
         self.limit = limit
         integer = any(f.family in ("int", "fixed") and f.signed for f in (activation, weight))
-        self.value_shape = Shape(limit.bit_length() + integer, signed=integer)
+        fixed = all(f.family in ("int", "fixed") for f in (activation, weight))
+        self.has_carry = align and not fixed
+        self.value_shape = signed(limit.bit_length() + 1)
         decoders = [d for d in (decoder_for(f, specials) for f in (activation, weight)) if d and d.has_shift]
         self.drop = sum(d.min_shift for d in decoders)
         self.max_shift = sum(d.max_shift for d in decoders)
@@ -92,8 +95,11 @@ class LaneProduct(wiring.Component):
             significands = [1 << bits for bits in map(_significand_bits, (activation, weight))]
             limit = significands[0] * significands[1]
             self.value_shape = Shape(limit.bit_length() - 1 + integer, signed=integer)
-        members = {"a": In(activation.bits), "w": In(weight.bits), "sign": Out(1), "value": Out(self.value_shape)}
+        members = {"a": In(activation.bits), "w": In(weight.bits), "value": Out(self.value_shape)}
+        if self.has_carry:
+            members["carry"] = Out(1)
         if not align:
+            members["sign"] = Out(1)
             members["shift"] = Out(self.max_shift.bit_length())
         self.has_inf = specials and (activation.has_inf or weight.has_inf)
         self.has_nan = specials and (activation.has_nan or weight.has_nan or self.has_inf)
@@ -158,13 +164,19 @@ class LaneProduct(wiring.Component):
             shift = Signal(unsigned(self.max_shift.bit_length()))
             m.d.comb += shift.eq(sum(shifts[1:], shifts[0]))
         if not self.align:
-            m.d.comb += self.shift.eq(register("align", register("multiply", shift, "shift"), "shift"))
-        elif shifts:
-            width = self.value_shape.width + drop
-            shifted = Signal(signed(width) if self.value_shape.signed else unsigned(width))
+            m.d.comb += [self.shift.eq(register("align", register("multiply", shift, "shift"), "shift")),
+                         self.value.eq(register("align", value, "value")),
+                         self.sign.eq(register("align", sign, "sign"))]
+            return m
+        if shifts:
+            width = len(self.value) + drop
+            shifted = Signal(signed(width) if product.shape().signed else unsigned(width))
             m.d.comb += shifted.eq(product << register("multiply", shift, "shift"))
             value = shifted[drop:]
-            value = value.as_signed() if self.value_shape.signed else value
-        m.d.comb += [self.value.eq(register("align", value, "value")),
-                     self.sign.eq(register("align", sign, "sign"))]
+        if self.has_carry:
+            value = Cat(value, Const(0, max(len(self.value) - len(value), 0)))[:len(self.value)] \
+                if not product.shape().signed else value
+            value = value ^ sign.replicate(len(value))
+            m.d.comb += self.carry.eq(register("align", sign, "sign"))
+        m.d.comb += self.value.eq(register("align", value.as_signed(), "value"))
         return m

@@ -85,9 +85,10 @@ def parse_pe(name: str) -> tuple[Format, Format]:
         if character == "x" and 0 < at < len(key) - 1:
             try:
                 return get_format(key[:at]), get_format(key[at + 1:])
-            except BitkilnError:
-                continue
-    if "x" in key and first.what != "unknown format":
+            except BitkilnError as error:
+                # The first half that is a known kind of name with a wrong number says most.
+                first = error if first.what == "unknown format" else first
+    if first.what != "unknown format":
         raise first
     choices = [*format_names(), "int8xfp4", "int8xternary", "fp8_e4m3xfp4", "bf16xint4"]
     raise BitkilnError("unknown PE", where="PE", got=name, expected="a format name or AxW (activation x weight)",

@@ -131,7 +131,8 @@ class Model:
 
     def encode(self, x: np.ndarray, mode: str) -> np.ndarray:
         """Saturating; NaN only where the model has a code for it."""
-        x = np.asarray(x, np.float64)
+        with np.errstate(invalid="ignore"):    # signalling NaNs
+            x = np.asarray(x, np.float64)
         at = np.clip(np.searchsorted(self.V, x, side="right") - 1, 0, len(self.V) - 2)
         low, high = self.V[at], self.V[at + 1]
         low_code, high_code = self.C[at], self.C[at + 1]
