@@ -46,8 +46,8 @@ test: $(STAMP)-test ## the test suite (under 15 minutes on two cores)
 test-full: $(STAMP)-test $(STAMP)-fpga ## everything, long suites and mutation included
 	@$(PY) -m pytest -n 2 --dist loadscope -m "slow or not slow" $(ARGS)
 
-mutate: $(STAMP)-test ## put bugs into the arithmetic blocks; the unit tests must find 95 % of them
-	@$(PY) -m benchmarks.mutate $(ARGS)
+mutate: $(STAMP)-test ## (PE=, SEED=) put bugs into the arithmetic blocks; the unit tests must find 95 % of them
+	@$(PY) -m bitkiln.sim.mutate $(if $(PE),--pe "$$PE") $(if $(SEED),--seed "$$SEED") $(ARGS)
 
 bench: $(STAMP)-fpga $(STAMP)-test ## SUITE=foundation: targets, measured values, pass or miss
 	@$(RUN) bench "$${SUITE:-foundation}" $(if $(ONLY),--only "$$ONLY") $(ARGS)

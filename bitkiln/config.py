@@ -87,12 +87,12 @@ class DotUnitConfig(_Strict):
     formats_defined: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Own formats by name: family and its parameters.")
     lanes: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Products per cycle.")
-    accumulator: AccumulatorConfig = Field(default_factory=AccumulatorConfig)
+    accumulator: AccumulatorConfig = AccumulatorConfig()
     pipeline: Annotated[int, Field(ge=0, le=4)] = Field(
         0, description="Register stages between operands and accumulator.")
-    output: OutputConfig = Field(default_factory=OutputConfig)
+    output: OutputConfig = OutputConfig()
     specials: bool = Field(True, description="Build NaN and infinity logic where the formats have them.")
-    target: TargetConfig = Field(default_factory=TargetConfig)
+    target: TargetConfig = TargetConfig()
 
 
 def json_schema(name: str = "dot_unit") -> dict[str, Any]:
@@ -240,7 +240,7 @@ def load_design(path: Path | None = None, *, preset: str | None = None,
                                    expected=" or ".join(engine_names())))
     entry = engine(data.get("engine", "dot_unit"), where=layers.where(("engine",)))
     model = entry.load("config")
-    parsed = None
+    parsed: Any = None
     try:
         parsed = model.model_validate(data)
     except ValidationError as problems:

@@ -29,10 +29,11 @@ from amaranth.lib import wiring
 
 from bitkiln.models.errors import BitkilnError
 
-__all__ = ["Port", "Prepared", "Shared", "module_name", "ports_of", "prepare", "shared", "sidecar", "to_verilog", "units"]
+__all__ = ["Port", "Prepared", "Shared", "module_name", "ports_of", "prepare", "shared", "sidecar", "to_verilog"]
 
-KEYWORDS = frozenset("""always and assign automatic begin buf bufif0 bufif1 case casex casez cell cmos config deassign
-default defparam design disable edge else end endcase endconfig endfunction endgenerate endmodule endprimitive
+# Verilog-2005, and those SystemVerilog words that tools refuse in .v files too.
+_WORDS = """always and assign automatic begin buf bufif0 bufif1 case casex casez cell cmos config
+deassign default defparam design disable edge else end endcase endconfig endfunction endgenerate endmodule endprimitive
 endspecify endtable endtask event for force forever fork function generate genvar highz0 highz1 if ifnone incdir
 include initial inout input instance integer join large liblist library localparam macromodule medium module nand
 negedge nmos nor noshowcancelled not notif0 notif1 or output parameter pmos posedge primitive pull0 pull1 pulldown
@@ -41,7 +42,8 @@ rtranif1 scalared showcancelled signed small specify specparam strong0 strong1 s
 tranif0 tranif1 tri tri0 tri1 triand trior trireg unsigned use uwire vectored wait wand weak0 weak1 while wire wor
 xnor xor bit break byte const continue do enum export final import int interface logic longint package priority
 program property ref return shortint static string struct this type typedef union unique var virtual void with
-""".split())  # Verilog-2005 and those SystemVerilog words that tools refuse in .v files too
+"""
+KEYWORDS = frozenset(_WORDS.split())
 
 # No source attributes reach this script (``emit_src=False``), so nothing has to be stripped and keep_hierarchy
 # survives. Case tables become constant memories: a 256-entry decoder is 68 LUT4 this way and 260 as multiplexers.
@@ -54,8 +56,9 @@ attrmap -remove full_case -remove unused_bits
 write_verilog
 """
 
-# Operands narrower than their result are meant: Verilog extends them by their own signs.
-LINT = "/* verilator lint_off WIDTHEXPAND */\n/* verilator lint_off WIDTHTRUNC */\n"
+# Operands narrower than their result are meant: Verilog extends them by their own signs. Selections by casez are
+# from one-hot signals, so their patterns never match together.
+LINT = "".join(f"/* verilator lint_off {rule} */\n" for rule in ("WIDTHEXPAND", "WIDTHTRUNC", "CASEOVERLAP"))
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 

@@ -128,7 +128,8 @@ class BatchModel:
         _known(inputs, self.inputs, self.top, "input")
         missing = [name for name in self.inputs if name not in inputs and name not in self.resets]
         if missing:
-            raise BitkilnError("missing input", where=f"{self.top}.{missing[0]}", expected="an array or a number for each input")
+            raise BitkilnError("missing input", where=f"{self.top}.{missing[0]}",
+                               expected="an array or a number for each input")
         if every < 1:
             raise BitkilnError("out of range", where="every", got=every, expected="1 or more")
         given = {name: inputs.get(name, 0) for name in self.inputs}
@@ -233,7 +234,8 @@ def _shape(width: int, rows: int) -> tuple[int, ...]:
 
 def _container(width: int) -> np.dtype:
     """What Verilator keeps a port of ``width`` bits in."""
-    return np.dtype(next((kind for limit, kind in ((8, "u1"), (16, "u2"), (32, "u4"), (64, "u8")) if width <= limit), "u4"))
+    sizes = ((8, "u1"), (16, "u2"), (32, "u4"), (64, "u8"))
+    return np.dtype(next((kind for limit, kind in sizes if width <= limit), "u4"))
 
 
 def _dtype(port: Port) -> np.dtype:

@@ -10,24 +10,30 @@ What is compared is the meaning of the outputs (a decoder's ``significand << shi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from amaranth.hdl import Module
+from amaranth.lib import wiring
 
-from bitkiln.hw.emit import ports_of, units
+from bitkiln.hw.emit import ports_of, shared, units
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.formats import Format, Special
 from bitkiln.models.golden.dot import trace
 from bitkiln.models.golden.integers import to_float64_odd
 
-from .batch import BatchModel, from_ints, to_ints
+from .batch import BatchModel, build_many, from_ints, to_ints
+from .cache import digest
 from .dot_check import port_values, stimuli
 
-__all__ = ["BlockCheck", "Segment", "blocks_of", "check_block", "check_for", "has_check", "kind_of"]
+__all__ = ["BlockCheck", "Segment", "blocks_of", "build_blocks", "check_block", "check_for", "has_check", "kind_of"]
 
 EXHAUSTIVE_BITS = 20
 RANDOM_ROWS = 200_000
+LOST = -1 << 4096  # no value of any format
+FP32_ROWS = 40_000
+FP32_CORNERS = np.array([0, 1, 0x7FFFFF, 0x800000, 0x7F7FFFFF, 0x7F800000, 0x7FC00000, 0x3F800000], np.int64)
 Arrays = dict[str, np.ndarray]
 
 
@@ -66,9 +72,10 @@ class BlockCheck:
     Attributes
     ----------
     kind : str
-        ``decoder``, ``multiplier``, ``lane product``, ``rounder``, ``fp32 adder`` or ``dot unit``.
+        ``decoder``, ``multiplier``, ``shift sum``, ``shifter``, ``signed shifter``, ``lane product``, ``rounder``,
+        ``fp32 step`` or ``dot unit``.
     exhaustive : bool
-        Whether the inputs are all there are, and the block has no state.
+        Whether the inputs are all that the block can get, and it has no state.
     segments : callable
         Gives the segments; called once for each pass.
     view : callable
@@ -80,7 +87,7 @@ class BlockCheck:
     segments: Callable[[], Iterator[Segment]]
     view: Callable[[Arrays], Arrays] = field(default=lambda outputs: outputs)
 
-    def wrong(self, model: BatchModel, segment: Segment, held: dict[str, int] | None = None) -> np.ndarray:
+    def wrong(self, model: BatchModel | _Bundled, segment: Segment, held: dict[str, int] | None = None) -> np.ndarray:
         """Rows (bool) in which ``model`` differs from what is expected; ``held`` sets further inputs."""
         seen = self.view(model.run({**segment.inputs, **(held or {})}))
         bad = np.zeros(segment.rows, bool)
@@ -92,11 +99,60 @@ class BlockCheck:
 
 
 def blocks_of(component) -> dict[str, object]:
-    """The component and all shared units inside it, by module name, innermost first."""
-    return {**units(component), component.module_name: component}
+    """The component and all blocks inside it, by module name, innermost first.
+
+    Blocks are the shared units, except the LUT-sized parts, which belong to the blocks that use them.
+    """
+    found = {name: unit for name, unit in units(component).items() if not getattr(unit, "part", False)}
+    return {**found, component.module_name: component}
 
 
-def check_block(component, *, seed: int = 1, model: BatchModel | None = None) -> int:
+class _Bundle(wiring.Component):
+    """Blocks side by side, ports prefixed by their place."""
+
+    def __init__(self, blocks: Sequence):
+        self.blocks = list(blocks)
+        super().__init__({f"b{at}__{name}": member for at, block in enumerate(self.blocks)
+                          for name, member in block.signature.members.items()})
+
+    @property
+    def module_name(self) -> str:
+        return "bundle_" + digest(*(block.module_name for block in self.blocks))[:12]
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        for at, block in enumerate(self.blocks):
+            m.submodules[f"b{at}"] = unit = shared(block)
+            for name, member in block.signature.members.items():
+                inner, outer = getattr(unit, name), getattr(self, f"b{at}__{name}")
+                m.d.comb += inner.eq(outer) if member.flow == wiring.In else outer.eq(inner)
+        return m
+
+
+class _Bundled:
+    """One block of a bundle, run like a model of its own."""
+
+    def __init__(self, model: BatchModel, at: int):
+        self.model, self.prefix = model, f"b{at}__"
+
+    def run(self, inputs: Arrays) -> Arrays:
+        given = {self.prefix + name: value for name, value in inputs.items()}
+        rest = {name: 0 for name in self.model.inputs if not name.startswith(self.prefix)}
+        outputs = [name for name in self.model.outputs if name.startswith(self.prefix)]
+        return {name.removeprefix(self.prefix): value
+                for name, value in self.model.run({**rest, **given}, outputs).items()}
+
+
+def build_blocks(blocks: Mapping[str, object], size: int = 8) -> dict[str, BatchModel | _Bundled]:
+    """Models of many blocks, ``size`` of them in each verilated build."""
+    names = list(blocks)
+    groups = [names[at:at + size] for at in range(0, len(names), size)]
+    models = build_many([_Bundle([blocks[name] for name in group]) for group in groups])
+    return {name: _Bundled(model, at) for group, model in zip(groups, models, strict=True)
+            for at, name in enumerate(group)}
+
+
+def check_block(component, *, seed: int = 1, model: BatchModel | _Bundled | None = None) -> int:
     """Compare a block with its golden function.
 
     Returns
@@ -149,21 +205,24 @@ def has_check(component) -> bool:
 
 def kind_of(component) -> str:
     """Name of the kind of block; the class name for an unknown one."""
-    from bitkiln.hw.arith.fp32 import Fp32Adder
+    from bitkiln.hw.arith.fp32 import Fp32Adder, Fp32Fma
     from bitkiln.hw.arith.multiply import Multiplier
     from bitkiln.hw.arith.round import Rounder
+    from bitkiln.hw.arith.shift import ShiftSum, SignedShifter, UnsignedShifter
     from bitkiln.hw.formats.decode import Decoder
     from bitkiln.hw.mac.dot import DotUnit
     from bitkiln.hw.mac.product import LaneProduct
 
-    kinds = {Decoder: "decoder", Multiplier: "multiplier", LaneProduct: "lane product", Rounder: "rounder",
-             Fp32Adder: "fp32 adder", DotUnit: "dot unit"}
+    kinds = {Decoder: "decoder", Multiplier: "multiplier", ShiftSum: "shift sum", UnsignedShifter: "shifter",
+             SignedShifter: "signed shifter", LaneProduct: "lane product", Rounder: "rounder",
+             Fp32Adder: "fp32 step", Fp32Fma: "fp32 step", DotUnit: "dot unit"}
     return next((kind for cls, kind in kinds.items() if isinstance(component, cls)), type(component).__name__)
 
 
 def _makers() -> dict[str, Callable[[object, int], BlockCheck]]:
-    return {"decoder": _decoder, "multiplier": _multiplier, "lane product": _lane_product, "rounder": _rounder,
-            "fp32 adder": _fp32_adder, "dot unit": _dot_unit}
+    return {"decoder": _decoder, "multiplier": _multiplier, "shift sum": _shift_sum, "shifter": _unsigned_shifter,
+            "signed shifter": _signed_shifter, "lane product": _lane_product, "rounder": _rounder,
+            "fp32 step": _fp32_step, "dot unit": _dot_unit}
 
 
 # Inputs ------------------------------------------------------------------------------------------
@@ -203,6 +262,14 @@ def _with_sign(outputs: Arrays, value: np.ndarray) -> np.ndarray:
     return value if sign is None else np.where(sign.astype(bool), -value, value)
 
 
+def _where_ordinary(outputs: Arrays, value: np.ndarray) -> np.ndarray:
+    """0 where a flag says NaN or infinity: the value is arbitrary there, for it never reaches the accumulator."""
+    for flag in ("nan", "inf", "inf_pos", "inf_neg"):
+        if flag in outputs:
+            value = np.where(outputs[flag].astype(bool), 0, value)
+    return value
+
+
 # Blocks ------------------------------------------------------------------------------------------
 
 
@@ -217,14 +284,13 @@ def _decoder(component, seed: int) -> BlockCheck:
             expected[flag] = special == kind
 
     def view(outputs: Arrays) -> Arrays:
-        # A shift below min_shift would be a fraction of the unit: scale both sides instead of losing bits.
         significand = outputs["significand"].astype(object)
-        shift = outputs.get("shift")
-        if shift is not None:
-            significand = significand << shift.astype(object)
-            lost = significand & ((1 << component.min_shift) - 1)
-            significand = np.where(lost != 0, -1 << 200, significand >> component.min_shift)
-        seen = {"value": _with_sign(outputs, significand)}
+        if "shift" in outputs:
+            shift = outputs["shift"].astype(np.int64)
+            if component.has_subnormal:  # exponent field 0 weighs like field 1
+                shift += outputs["significand"] >> fmt.mantissa_bits == 0
+            significand = _shifted(significand, shift, component.min_shift)
+        seen = {"value": _where_ordinary(outputs, _with_sign(outputs, significand))}
         return seen | {flag: outputs[flag].astype(bool) for flag in expected if flag != "value"}
 
     return BlockCheck("decoder", exhaustive, lambda: iter([Segment(inputs, expected)]), view)
@@ -236,14 +302,90 @@ def _multiplier(component, seed: int) -> BlockCheck:
     a, b = (_signed(inputs[name], shapes[name].width, shapes[name].signed) for name in ("a", "b"))
     product = a * b
     return BlockCheck("multiplier", exhaustive, lambda: iter([Segment(inputs, {"o": product})]),
-                      lambda outputs: {"o": outputs["o"].astype(np.int64)})
+                      lambda outputs: {"o": outputs["o"].astype(np.int64) + outputs.get("carry", 0)})
+
+
+def _shift_sum(component, seed: int) -> BlockCheck:
+    inputs, exhaustive = _inputs(component, seed)
+    wanted = np.zeros(len(inputs["a"]), np.int64)
+    for operand in ("a", "b"):
+        normal = inputs.get(f"{operand}_normal", np.ones_like(wanted)).astype(bool)
+        # A subnormal's exponent field is 0.
+        inputs[operand] = np.where(normal, inputs[operand], 0)
+        wanted += inputs[operand] + ~normal
+    wanted &= (1 << component.total_bits) - 1
+    return BlockCheck("shift sum", exhaustive, lambda: iter([Segment(inputs, {"total": wanted})]),
+                      lambda outputs: {"total": outputs["total"].astype(np.int64)})
+
+
+def _shifter_rows(component, seed: int, fits: Callable[[np.ndarray, int], np.ndarray],
+                  narrow: Callable[[np.ndarray, int], np.ndarray], shifts: list[int]) -> tuple[Arrays, bool]:
+    """All products that occur with each shift where they are few, else corners and random ones made to fit."""
+    bits = component.product_bits
+    exhaustive = bits + len(shifts).bit_length() <= EXHAUSTIVE_BITS
+    rng = np.random.default_rng(seed)
+    products, used = [], []
+    for shift in shifts:
+        if exhaustive:
+            codes = np.arange(1 << bits, dtype=np.int64)
+            codes = codes[fits(codes, shift)]
+        else:
+            drawn = rng.integers(0, 1 << bits, RANDOM_ROWS // len(shifts) + 1)
+            codes = np.unique(narrow(np.concatenate([_integer_corners(bits), drawn]), shift))
+        products.append(codes)
+        used.append(np.full(len(codes), shift, np.int64))
+    return {"product": np.concatenate(products), "shift": np.concatenate(used)}, exhaustive
+
+
+def _both(inputs: Arrays, flag: str) -> Arrays:
+    """The rows twice, with the flag 0 and 1."""
+    rows = len(inputs["shift"])
+    return {**{name: np.tile(value, 2) for name, value in inputs.items()}, flag: np.repeat([0, 1], rows)}
+
+
+def _unsigned_shifter(component, seed: int) -> BlockCheck:
+    live = component.live
+    rows, exhaustive = _shifter_rows(component, seed, lambda codes, shift: codes & ~live[shift] == 0,
+                                     lambda codes, shift: codes & live[shift], sorted(live))
+    inputs = _both(rows, "sign")
+    wanted = inputs["product"].astype(object) << inputs["shift"].astype(object) >> component.least
+    wanted = np.where(inputs["sign"].astype(bool), -wanted, wanted)
+
+    def view(outputs: Arrays) -> Arrays:
+        return {"value": to_ints(outputs["value"], component.width, True) + inputs["sign"][:len(outputs["value"])]}
+
+    return BlockCheck("shifter", exhaustive, lambda: iter([Segment(inputs, {"value": wanted})]), view)
+
+
+def _signed_shifter(component, seed: int) -> BlockCheck:
+    reach, bits = component.reach, component.product_bits
+
+    def narrow(codes: np.ndarray, shift: int) -> np.ndarray:
+        return _signed(codes & ((1 << reach[shift]) - 1), reach[shift], True) & ((1 << bits) - 1)
+
+    inputs, exhaustive = _shifter_rows(component, seed, lambda codes, shift: narrow(codes, shift) == codes, narrow,
+                                       sorted(reach))
+    shift = inputs["shift"].astype(object)
+    wanted = _signed(inputs["product"], bits, True).astype(object) << shift
+    if component.fill_low:
+        inputs = _both(inputs, "fill")
+        filled = wanted + (np.ones(len(shift), object) << shift) - 1
+        wanted = np.concatenate([wanted, filled])
+    wanted = wanted >> component.least
+
+    def view(outputs: Arrays) -> Arrays:
+        return {"value": to_ints(outputs["value"], component.width, True)}
+
+    return BlockCheck("signed shifter", exhaustive, lambda: iter([Segment(inputs, {"value": wanted})]), view)
 
 
 def _lane_product(component, seed: int) -> BlockCheck:
     inputs, exhaustive = _inputs(component, seed)
     latency = len(component.cuts)
     activation, weight = component.activation, component.weight
-    product = activation.units(inputs["a"]).astype(object) * weight.units(inputs["w"]).astype(object)
+    wide = component.limit.bit_length() > 60
+    units = [fmt.units(inputs[port]) for fmt, port in ((activation, "a"), (weight, "w"))]
+    product = units[0].astype(object) * units[1].astype(object) if wide else units[0] * units[1]
     expected = {"value": product}
     # The special cases straight from IEEE 754 arithmetic on the decoded values.
     with np.errstate(invalid="ignore"):
@@ -256,15 +398,25 @@ def _lane_product(component, seed: int) -> BlockCheck:
         expected = {name: np.roll(wanted, latency - 1) for name, wanted in expected.items()}
 
     def view(outputs: Arrays) -> Arrays:
-        seen = {"value": _with_sign(outputs, _exact(outputs["value"], component.value_shape))}
-        return seen | {flag: outputs[flag].astype(bool) for flag in component.flags}
+        # Whatever form the block chose: (-1)**sign * value * 2**(shift - drop) + carry.
+        shape, shift = component.value_shape, outputs.get("shift")
+        value = to_ints(outputs["value"], shape.width, shape.signed) if wide or shift is not None else outputs["value"]
+        value = _with_sign(outputs, value.astype(object if wide or shift is not None else np.int64))
+        if shift is not None:
+            value = _shifted(value, shift, component.drop)
+        if "carry" in outputs:
+            value = value + outputs["carry"]
+        value = _where_ordinary(outputs, value)
+        return {"value": value, **{flag: outputs[flag].astype(bool) for flag in component.flags}}
 
     return BlockCheck("lane product", exhaustive and not latency,
                       lambda: iter([Segment(inputs, expected, max(latency - 1, 0))]), view)
 
 
-def _exact(values: np.ndarray, shape) -> np.ndarray:
-    return to_ints(values, shape.width, shape.signed) if values.ndim == 2 else values.astype(object)
+def _shifted(value: np.ndarray, shift: np.ndarray, drop: int) -> np.ndarray:
+    """``value * 2**(shift - drop)`` of Python ints; an impossible value where that is no integer."""
+    wide = value << shift.astype(object)
+    return np.where(wide & ((1 << drop) - 1) != 0, LOST, wide >> drop)
 
 
 def _rounder(component, seed: int) -> BlockCheck:
@@ -277,7 +429,7 @@ def _rounder(component, seed: int) -> BlockCheck:
         raised = {flag: (every >> (width + at) & 1).astype(bool) for at, flag in enumerate(flags)}
     else:
         numbers = _rounding_cases(fmt, width, unit, seed)
-        # Eight times: with no flag half of them, then with each combination now and then.
+        # Mostly without a flag, and each combination now and then.
         combinations = np.random.default_rng(seed + 1).integers(0, 1 << len(flags), len(numbers))
         combinations[np.random.default_rng(seed + 2).random(len(numbers)) < 0.9] = 0
         raised = {flag: (combinations >> at & 1).astype(bool) for at, flag in enumerate(flags)}
@@ -291,10 +443,7 @@ def _rounder(component, seed: int) -> BlockCheck:
         value = np.where(np.isnan(value), 0.0, value)
     overflow = getattr(component, "overflow", None)
     codes = fmt.encode(value, overflow=overflow) if overflow == "inf_nan" else fmt.encode(value)
-    mask = (1 << width) - 1
-    packed = (from_ints(numbers, width) if width > 64
-              else np.array([int(n) & mask for n in numbers], dtype=np.uint64))
-    inputs = {"i": packed, **{flag: raised[flag] for flag in flags}}
+    inputs = {"i": _words(numbers, width), **{flag: raised[flag] for flag in flags}}
     return BlockCheck("rounder", exhaustive, lambda: iter([Segment(inputs, {"o": codes.astype(np.int64)})]),
                       lambda outputs: {"o": outputs["o"].astype(np.int64)})
 
@@ -315,62 +464,73 @@ def _rounding_cases(fmt: Format, width: int, unit: int, seed: int) -> np.ndarray
     for point in points:
         near = point << (place - 1) if place >= 1 else point >> (1 - place)
         picked.update(near + step for step in (-2, -1, 0, 1, 2))
+        if fmt.bits <= 8 and near:  # each sticky bit alone breaks the tie
+            picked.update(near + (1 << bit) for bit in range(near.bit_length()))
     for bit in range(width - 1):
         picked.update((1 << bit) + step for step in (-2, -1, 0, 1, 2))
         picked.update((3 << bit >> 1) + step for step in (-1, 0, 1))
     picked |= {-value for value in picked}
-    bits = rng.integers(1, width, RANDOM_ROWS)
-    random = [int.from_bytes(rng.bytes((width + 7) // 8), "little") >> int(8 * ((width + 7) // 8) - b) for b in bits]
-    signs = rng.integers(0, 2, RANDOM_ROWS)
-    numbers = [*sorted(value for value in picked if low <= value <= high),
-               *(-value if sign else value for value, sign in zip(random, signs, strict=True))]
-    result = np.empty(len(numbers), object)
-    result[:] = numbers
-    return result
+    corners = np.array([*sorted(value for value in picked if low <= value <= high), None], object)[:-1]
+    return np.concatenate([corners, _random_integers(rng, RANDOM_ROWS, width - 1, signed=True)])
 
 
-def _fp32_adder(component, seed: int) -> BlockCheck:
+def _random_integers(rng: np.random.Generator, rows: int, bits: int, *, signed: bool) -> np.ndarray:
+    """Python ints (object array) of every magnitude up to ``bits`` bits, each length as likely."""
+    size = (bits + 7) // 8
+    data = rng.bytes(rows * size)
+    lengths = rng.integers(0, bits + 1, rows)
+    values = np.empty(rows, object)
+    values[:] = [int.from_bytes(data[at * size:(at + 1) * size], "little") >> (8 * size - int(length))
+                 for at, length in enumerate(lengths)]
+    return np.where(rng.integers(0, 2, rows).astype(bool), -values, values) if signed else values
+
+
+def _words(values: np.ndarray, width: int) -> np.ndarray:
+    """Port array of integers."""
+    if width > 64:
+        return from_ints(values, width)
+    mask = (1 << width) - 1
+    return np.array([int(value) & mask for value in values], dtype=np.uint64)
+
+
+def _fp32_step(component, seed: int) -> BlockCheck:
+    """``RNE(acc + term)`` on float32, both as the adder of sums and as the fused multiply-add of one lane."""
     rng = np.random.default_rng(seed)
-    rows, unit, shape = 20_000, component.unit_exponent, component.value_shape
-    edges = np.array([0, 1, 0x7FFFFF, 0x800000, 0x7F7FFFFF, 0x7F800000, 0x7FC00000, 0x3F800000], np.int64)
-    acc = np.where(rng.random(rows) < 0.2, rng.choice(edges, rows), rng.integers(0, 1 << 31, rows))
+    rows, shape = FP32_ROWS, component.value_shape
+    acc = np.where(rng.random(rows) < 0.2, rng.choice(FP32_CORNERS, rows), rng.integers(0, 1 << 31, rows))
     acc |= rng.integers(0, 2, rows) << 31
-    size = (shape.width + 7) // 8
-    value = np.empty(rows, object)
-    value[:] = [int.from_bytes(rng.bytes(size), "little") >> int(8 * size - b)
-                for b in rng.integers(0, shape.width - shape.signed + 1, rows)]
-    if shape.signed:
-        value[:] = [-v if s else v for v, s in zip(value, rng.integers(0, 2, rows), strict=True)]
+    value = _random_integers(rng, rows, shape.width - shape.signed, signed=shape.signed)
     sign = rng.integers(0, 2, rows).astype(bool)
-    # Half of the rows put the accumulator where the sum is, so that they cancel.
-    term = np.where(sign, -value, value)
-    near = to_float64_odd(term, unit).astype(np.float32).view(np.uint32).astype(np.int64) ^ (1 << 31)
+    shift = np.zeros(rows, np.int64)
+    inputs: Arrays = {"sign": sign, "value": _words(value, shape.width)}
+    unit = getattr(component, "unit_exponent", None)
+    if unit is None:  # the fused form; the last shift is the exponent field of infinities and NaN
+        unit, inputs["shift"] = component.weight, rng.integers(0, (1 << component.shift_bits) - 1, rows)
+        shift = inputs["shift"]
+    term = np.where(sign, -value, value) << shift.astype(object)
+    # Half of the rows put the accumulator where the term is, so that they cancel.
+    with np.errstate(over="ignore"):
+        near = to_float64_odd(term, unit).astype(np.float32).view(np.uint32).astype(np.int64) ^ (1 << 31)
     acc = np.where(rng.random(rows) < 0.5, near ^ rng.integers(0, 8, rows), acc)
+    inputs["acc"] = acc
+    flags = {flag: rng.random(rows) < 0.05 if component.specials else np.zeros(rows, bool)
+             for flag in ("nan", "inf_pos", "inf_neg")}
+    if component.specials:
+        inputs |= flags
+
     number = acc.astype(np.uint32).view(np.float32)
-    flags = {flag: rng.random(rows) < 0.05 for flag in ("nan", "inf_pos", "inf_neg") if component.specials}
+    finite = np.isfinite(number)
     base = min(unit, -149)
     exact = np.empty(rows, object)
-    exact[:] = [(int(float(x) * 2.0 ** 149) << (-149 - base) if np.isfinite(x) else 0) + (int(t) << (unit - base))
-                for x, t in zip(number, term, strict=True)]
-    with np.errstate(over="ignore", invalid="ignore"):
+    exact[:] = [(int(float(x) * 2.0 ** 149) << (-149 - base) if known else 0) + (int(t) << (unit - base))
+                for x, t, known in zip(number, term, finite, strict=True)]
+    with np.errstate(over="ignore"):
         wanted = to_float64_odd(exact, base).astype(np.float32)
-        wanted = np.where(np.isfinite(number), wanted, number)
-        for flag, infinity in (("inf_pos", np.float32(np.inf)), ("inf_neg", np.float32(-np.inf))):
-            if flag in flags:
-                wanted = np.where(flags[flag], wanted + infinity, wanted)
-    nan = np.isnan(wanted) | flags.get("nan", False)
-    if component.specials:  # adding both infinities to a finite number that overflowed is NaN all the same
-        nan |= flags["inf_pos"] & flags["inf_neg"]
-    negative_overflow = np.isinf(wanted) & np.isfinite(number)
-    for flag, other in (("inf_pos", -np.inf), ("inf_neg", np.inf)):
-        if flag in flags:  # an infinite operand wins over a finite sum that overflows the other way
-            settled = flags[flag] & negative_overflow & (wanted == other)
-            wanted = np.where(settled, -wanted, wanted)
-    codes = np.where(nan, 0x7FC00000, wanted.astype(np.float32).view(np.uint32)).astype(np.int64)
-    packed = from_ints(value, shape.width) if shape.width > 64 else np.array(
-        [int(v) & ((1 << shape.width) - 1) for v in value], np.uint64)
-    inputs = {"acc": acc, "sign": sign, "value": packed, **flags}
-    return BlockCheck("fp32 adder", False, lambda: iter([Segment(inputs, {"o": codes})]),
+    plus, minus = flags["inf_pos"] | np.isposinf(number), flags["inf_neg"] | np.isneginf(number)
+    wanted = np.where(plus, np.float32(np.inf), np.where(minus, np.float32(-np.inf), wanted))
+    nan = flags["nan"] | np.isnan(number) | (plus & minus)
+    codes = np.where(nan, 0x7FC00000, wanted.view(np.uint32)).astype(np.int64)
+    return BlockCheck("fp32 step", False, lambda: iter([Segment(inputs, {"o": codes})]),
                       lambda outputs: {"o": outputs["o"].astype(np.int64)})
 
 

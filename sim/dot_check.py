@@ -16,7 +16,7 @@ from bitkiln.hw.emit import Port
 from bitkiln.models.design import DotDesign
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.formats import Format, Special
-from bitkiln.models.golden.dot import DotResult, trace
+from bitkiln.models.golden.dot import DotResult, dot, trace
 
 from .batch import BatchModel, build_many, from_ints, pack_lanes, to_ints
 
@@ -24,6 +24,7 @@ __all__ = ["CheckResult", "Stimulus", "check_dot", "check_many", "extreme_codes"
 
 EXHAUSTIVE_BITS = 8       # formats up to this width: all pairs
 RANDOM_PAIRS = 1_000_000  # wider ones
+SHORT_SUM = 2             # cycles between clears of fp32 sums, which the golden model can do side by side
 CHUNK = 1 << 16           # cycles simulated and compared at a time
 FLAGS = ("nan", "inf_pos", "inf_neg", "illegal", "overflow")
 
@@ -64,8 +65,9 @@ class CheckResult:
     def raise_on_mismatch(self) -> None:
         """Raise BitkilnError (exit code 1) where RTL and golden model differ, or nothing was compared."""
         if self.mismatches:
-            raise BitkilnError("RTL and golden model differ", where=self.name, got=f"{self.mismatches} of {self.vectors}",
-                               expected="0", help=f"seed {self.seed}; first: {self.first}", exit_code=FAILED)
+            raise BitkilnError("RTL and golden model differ", where=self.name,
+                               got=f"{self.mismatches} of {self.vectors}", expected="0",
+                               help=f"seed {self.seed}; first: {self.first}", exit_code=FAILED)
         if not self.vectors:
             raise BitkilnError("nothing was checked", where=self.name, exit_code=FAILED)
 
@@ -126,7 +128,8 @@ def check_dot(design: DotDesign, *, seed: int = 1, pairs: str | int = "auto", mo
 def check_many(designs: list[DotDesign], *, seed: int = 1, pairs: str | int = "auto") -> list[CheckResult]:
     """`check_dot` of many designs whose models are compiled side by side first."""
     models = build_many(designs)
-    return [check_dot(design, seed=seed, pairs=pairs, model=model) for design, model in zip(designs, models, strict=True)]
+    return [check_dot(design, seed=seed, pairs=pairs, model=model)
+            for design, model in zip(designs, models, strict=True)]
 
 
 # Stimuli -----------------------------------------------------------------------------------------
@@ -173,10 +176,22 @@ def stimuli(design: DotDesign, *, seed: int = 1, pairs: str | int = "auto") -> I
         cycles = -(-(RANDOM_PAIRS if pairs == "auto" else int(pairs)) // design.lanes)
         for at in range(0, cycles, CHUNK):
             length = min(CHUNK, cycles - at)
-            yield _timed(design, rng, "random pairs", rng.integers(0, 1 << ba, (length, design.lanes)),
-                         rng.integers(0, 1 << bw, (length, design.lanes)))
+            yield _timed(design, rng, "random pairs", _random_codes(rng, ba, (length, design.lanes)),
+                         _random_codes(rng, bw, (length, design.lanes)))
     yield from _long_sums(design)
     yield _control(design, rng)
+
+
+def _random_codes(rng: np.random.Generator, bits: int, shape: tuple[int, int]) -> np.ndarray:
+    """Uniform codes, and stretches of 8 cycles whose codes lie near each other.
+
+    Uniform codes of a wide float hardly ever have exponents close enough for sums to round or cancel.
+    """
+    count, blocks = 1 << bits, -(-shape[0] // 8)
+    base = np.repeat(rng.integers(0, count, (blocks, shape[1])), 8, axis=0)[:shape[0]]
+    spread = np.repeat(rng.choice([2, max(2, count // 48), count], blocks), 8)[:shape[0], None]
+    sign = rng.integers(0, 2, shape) << (bits - 1)
+    return ((base + np.floor((rng.random(shape) - 0.5) * 2 * spread).astype(np.int64)) % count) ^ sign
 
 
 def _with_background(design: DotDesign, rng, part: str, lane: int, a_codes, w_codes) -> Iterator[Stimulus]:
@@ -203,12 +218,14 @@ def _ordinary(fmt: Format, codes: np.ndarray) -> np.ndarray:
 
 
 def _timed(design: DotDesign, rng, part: str, a: np.ndarray, w: np.ndarray) -> Stimulus:
-    """Put pairs on cycles: a clear comes before every special event and before ``depth`` products, so that each
-    pair is seen in an accumulator that is not yet stuck; the first cycles clear."""
+    """Put pairs on cycles: a clear follows every special event and comes after ``depth`` products, so that each
+    pair meets an accumulator that is not stuck already; the first cycles clear."""
     head = design.latency
     events = _specials(design, a, w)
     # After a cycle with a special code, clear; and at the latest when the exact range could be left.
     limit = max(1, design.accumulator.depth // design.lanes)
+    if design.accumulator.kind == "fp32":
+        limit = SHORT_SUM
     groups = np.concatenate([[0], np.cumsum(events[:-1])]) if len(events) else events
     starts = np.flatnonzero(np.diff(groups, prepend=-1))
     since = np.arange(len(a)) - np.repeat(starts, np.diff([*starts, len(a)]))
@@ -249,8 +266,8 @@ def _long_sums(design: DotDesign) -> Iterator[Stimulus]:
             clear[:design.latency] = True
             en = np.ones(shape[0], bool)
             en[design.latency + cycles:] = False
-            yield Stimulus(f"sum of {design.accumulator.depth} extremes", np.full(shape, a_code), np.full(shape, w_code),
-                            en, clear)
+            yield Stimulus(f"sum of {design.accumulator.depth} extremes", np.full(shape, a_code),
+                            np.full(shape, w_code), en, clear)
 
 
 def _control(design: DotDesign, rng) -> Stimulus:
@@ -271,7 +288,7 @@ def _control(design: DotDesign, rng) -> Stimulus:
 
 def _compare(design: DotDesign, model: BatchModel, stimulus: Stimulus) -> tuple[int, str | None]:
     outputs = _run(design, model, stimulus)
-    golden = port_values(trace(design, stimulus.a, stimulus.w, stimulus.en, stimulus.clear), model.outputs)
+    golden = port_values(_golden(design, stimulus), model.outputs)
     settled = design.latency - 1  # before that the pipeline holds what it powered up with
     bad = np.zeros(len(stimulus.en), bool)
     for name, wanted in golden.items():
@@ -285,6 +302,39 @@ def _compare(design: DotDesign, model: BatchModel, stimulus: Stimulus) -> tuple[
     return int(bad.sum()), (f"{stimulus.part}, cycle {row}: {name} is {_text(outputs[name][row])}, expected "
                             f"{_text(golden[name][row])}, with a {stimulus.a[source].tolist()} w "
                             f"{stimulus.w[source].tolist()}")
+
+
+def _golden(design: DotDesign, stimulus: Stimulus) -> DotResult:
+    """`trace`, or for fp32 accumulators that are cleared often the same from many short `dot` at once: trace goes
+    through fp32 sums one cycle at a time."""
+    active = stimulus.en & ~stimulus.clear
+    done = np.cumsum(active)
+    terms = done - np.maximum.accumulate(np.where(stimulus.clear, done, 0))
+    if design.accumulator.kind != "fp32" or terms.max(initial=0) > SHORT_SUM or not stimulus.clear[0]:
+        return trace(design, stimulus.a, stimulus.w, stimulus.en, stimulus.clear)
+    used = np.flatnonzero(active)
+    length, delay = len(done), design.pipeline
+    flags = {flag: np.zeros(length, bool) for flag in FLAGS}
+    acc = np.zeros(length, np.uint32)
+    zero = None if design.output is None else design.output.encode(np.zeros(1))[0]
+    output = None if zero is None else np.full(length, zero, np.int64)
+    for count in range(1, SHORT_SUM + 1):
+        rows = np.flatnonzero(terms == count)
+        if not len(rows):
+            continue
+        operands = used[done[rows][:, None] - np.arange(count, 0, -1)]
+        result = dot(design, stimulus.a[operands], stimulus.w[operands])
+        acc[rows] = result.acc
+        for flag in FLAGS:
+            flags[flag][rows] = getattr(result, flag)
+        if output is not None:
+            output[rows] = result.o
+
+    def later(values: np.ndarray, start: int) -> np.ndarray:
+        return np.concatenate([np.full(delay, start, values.dtype), values[:length - delay]])
+
+    return DotResult(acc=later(acc, 0), **{flag: later(values, 0) for flag, values in flags.items()},
+                     o=None if output is None else later(output, int(zero)))
 
 
 def _run(design: DotDesign, model: BatchModel, stimulus: Stimulus) -> dict[str, np.ndarray]:

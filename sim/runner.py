@@ -61,7 +61,7 @@ class BenchResult:
 
 
 def run_bench(component, test_module: str, *, seed: int | None = None, waves: bool | None = None,
-              parameters: Mapping[str, Any] | None = None, timeout: float | None = None) -> BenchResult:
+              parameters: Mapping[str, Any] | None = None) -> BenchResult:
     """Build (or fetch) the model of ``component`` and run the cocotb tests of ``test_module`` on it.
 
     Parameters
@@ -76,8 +76,6 @@ def run_bench(component, test_module: str, *, seed: int | None = None, waves: bo
         Record an FST file; by default what the variable ``WAVES`` says.
     parameters : mapping, optional
         Picklable values, read in the bench by `bench_report.parameters`.
-    timeout : float, optional
-        Not supported by cocotb's runner; use cocotb's own ``timeout_time`` in the tests.
 
     Returns
     -------
@@ -89,9 +87,6 @@ def run_bench(component, test_module: str, *, seed: int | None = None, waves: bo
         Exit code 1: a test failed, none ran, nothing was checked, or the simulator stopped early. Exit code
         3: a tool is missing.
     """
-    if timeout is not None:
-        raise BitkilnError("unsupported option", where="timeout", got=timeout,
-                           help="give @cocotb.test(timeout_time=...) in the bench")
     waves = _waves_wanted() if waves is None else waves
     prepared, text = verilate.verilog_text(component)
     program = build_bench(prepared, text, waves=waves)

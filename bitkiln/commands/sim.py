@@ -53,8 +53,7 @@ def sim(
     if pe is not None and engine is not None:
         raise BitkilnError("contradictory options", where="bitkiln sim", got="a PE and --engine",
                            expected="exactly one of them")
-    if engine is not None and preset is None:
-        preset = None
+    if pe is None and preset is None:
         pe = "fp4"                                     # the engine's default unit
     resolved = resolve_design(pe, engine=engine, preset=preset, lanes=lanes, depth=depth, kind=accumulator,
                               bits=bits, pipeline=pipeline, output=output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..models.design import DotDesign
+from ..models.formats import Format
 
 __all__ = ["dot_datasheet"]
 
@@ -15,7 +16,7 @@ _FLAGS = {
 }
 
 
-def _format_line(role: str, fmt: object) -> str:
+def _format_line(role: str, fmt: Format) -> str:
     kinds = [word for word, has in (("NaN/NaR", fmt.has_nan), ("infinities", fmt.has_inf),
                                     ("illegal codes", fmt.has_illegal)) if has]
     return (f"| {role} | `{fmt.name}` | {fmt.bits} | {fmt.min_positive:g} | {fmt.max:g} | "

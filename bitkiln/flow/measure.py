@@ -61,8 +61,9 @@ def measure(resolved: Resolved, *, target: str | None = None, liberty: Sequence[
     for path in liberty:                               # before the work, not after it
         read_liberty(Path(path))
     require("yosys")
-    if not asic and seeds and get_target(target).place:
-        require(get_target(target).place)
+    placer = None if asic else get_target(target).place
+    if placer and seeds:
+        require(placer)
     progress(f"emitting {resolved.name}")
     verilog = to_verilog(resolved.component(), resolved.name)
     progress(f"synthesis for {target}")

@@ -59,7 +59,7 @@ def g2p(resolved: Resolved, *, words: int, seed: int, progress: Callable[[str], 
     from ..models.workloads.g2p import run_g2p
 
     design = resolved.design
-    scores = []
+    scores: list[Any] = []
     for activations in dict.fromkeys(["float32", design.activation.name]):
         progress(f"g2p: {words} words, activations {activations}")
         both = "same" if activations == design.weight.name else activations

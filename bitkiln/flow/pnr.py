@@ -17,7 +17,7 @@ from ..models.errors import BitkilnError
 from ..store import Store, store
 from .metrics import Metric, Metrics
 from .targets import get_target
-from .tools import run_tool, scratch
+from .tools import run_tool, run_yosys, scratch
 
 __all__ = ["place_and_route", "wrapper"]
 
@@ -127,11 +127,11 @@ def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequ
     def run() -> dict[str, Any]:
         with scratch() as name:
             folder = Path(name)
-            run_tool(yosys, ["-p", f"read_verilog design.v; proc; hierarchy -top {top}; write_json ports.json"],
-                     folder, {"design.v": verilog})
+            run_yosys(yosys, f"read_verilog design.v; proc; hierarchy -top {top}; write_json ports.json",
+                      folder, {"design.v": verilog})
             wrapped = wrapper(top, _ports(folder / "ports.json", top), clock, serial=serial)
             netlist = f"read_verilog design.v wrapper.v; {inputs['synth']}; {finish}write_json netlist.json"
-            run_tool(yosys, ["-p", netlist], folder, {"wrapper.v": wrapped, **_FILES.get(family.name, {})})
+            run_yosys(yosys, netlist, folder, {"wrapper.v": wrapped, **_FILES.get(family.name, {})})
             reached, used = [], {}
             for seed in seeds:
                 run_tool(nextpnr, ["--json", "netlist.json", *options, "--seed", str(seed), "--freq", str(GOAL_MHZ),

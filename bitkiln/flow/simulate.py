@@ -71,16 +71,17 @@ def simulate(resolved: Resolved, *, seed: int = 0, images: int = 360,
     progress(f"{resolved.name}: building the model")
     model = BatchModel(design)
     progress(f"{resolved.name}: operand pairs against the golden model")
-    yield _step("dot unit", "vectors", lambda: _unit(resolved, seed, model))
+    yield _step("dot unit", "vectors", lambda: _unit(resolved, seed, model), progress)
     progress(f"{resolved.name}: cocotb bench")
-    yield _step("cocotb bench", "checks", lambda: _bench(resolved, seed))
+    yield _step("cocotb bench", "checks", lambda: _bench(resolved, seed), progress)
     for network in ("mlp", "cnn"):
         progress(f"{resolved.name}: digits {network} through the RTL")
         run = functools.partial(_network, design, network, images, model)
-        yield _step(f"digits {network}", "dot products", run)
+        yield _step(f"digits {network}", "dot products", run, progress)
 
 
-def _step(name: str, unit: str, run: Callable[[], tuple[int, int, str, dict[str, Any]]]) -> Step:
+def _step(name: str, unit: str, run: Callable[[], tuple[int, int, str, dict[str, Any]]],
+          progress: Callable[[str], None]) -> Step:
     """Time ``run``; failed work becomes a failed row, anything else (a missing tool) ends the command."""
     started = time.perf_counter()
     try:
@@ -88,7 +89,9 @@ def _step(name: str, unit: str, run: Callable[[], tuple[int, int, str, dict[str,
     except BitkilnError as error:
         if error.exit_code != FAILED:
             raise
-        checked, mismatches, details, facts = 0, 1, error.render().replace("\n", "; "), {}
+        progress(error.render())                       # whole, with the log's last lines
+        checked, mismatches, facts = 0, 1, {}
+        details = error.render().splitlines()[0].removeprefix("error: ")
     return Step(name, checked, unit, mismatches, details, time.perf_counter() - started, facts)
 
 

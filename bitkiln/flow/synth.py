@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..models.errors import BitkilnError
+from ..models.errors import FAILED, BitkilnError
 from ..store import Store, store
 from .metrics import Metric, Metrics
 from .targets import get_target
-from .tools import run_tool, scratch
+from .tools import run_yosys, scratch
 
 __all__ = ["synthesise", "read_liberty"]
 
@@ -95,17 +95,12 @@ def synthesise(verilog: str, top: str, target: str = "ecp5", *, dsp: bool = Fals
     def run() -> dict[str, Any]:
         with scratch() as name:
             folder = Path(name)
-            run_tool(tool, ["-s", "run.ys"], folder, {
-                "design.v": verilog, "run.ys": _lines(f"{script}; tee -q -o stat.json stat -json")})
+            run_yosys(tool, f"{script}; tee -q -o stat.json stat -json", folder, {"design.v": verilog})
             cells = _cells(folder / "stat.json")
         return Metrics(family.device, {"yosys": tool.version}, f"yosys -p '{script}'", family.counts(cells),
                        cells=cells).as_dict()
 
     return Metrics.from_dict((keep or store()).cached("synthesis", inputs, run))
-
-
-def _lines(script: str) -> str:
-    return "\n".join(part.strip() for part in script.split("; ")) + "\n"
 
 
 def _cells(path: Path) -> dict[str, int]:
@@ -187,9 +182,14 @@ def _asic(verilog: str, top: str, liberty: list[Path], booth: bool, period_ps: i
     def run() -> dict[str, Any]:
         with scratch() as name:
             folder = Path(name)
-            run_tool(tool, ["-s", "run.ys"], folder, {
-                "design.v": verilog, "delay.abc": ABC_DELAY.format(period=period_ps), **files,
-                "run.ys": _lines(f"{prepare}; design -save mapped; {area}; design -load mapped; {delay}")})
+            try:
+                run_yosys(tool, f"{prepare}; design -save mapped; {area}; design -load mapped; {delay}", folder,
+                          {"design.v": verilog, "delay.abc": ABC_DELAY.format(period=period_ps), **files})
+            except BitkilnError as error:
+                if "ABC output file" not in str(error.got):
+                    raise
+                raise BitkilnError("ABC cannot map onto this library", where=device, exit_code=FAILED,
+                                   expected="an inverter, a buffer and two-input gates") from error
             cells, total = _cells(folder / "stat.json"), _stat(folder / "stat.json")["design"]
             timing = folder / "stats.txt"
             fields = timing.read_text().split() if timing.exists() else []

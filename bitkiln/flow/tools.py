@@ -17,7 +17,7 @@ from ..models.errors import FAILED, BitkilnError
 if TYPE_CHECKING:
     from ..sim.toolchain import Tool
 
-__all__ = ["run_tool", "scratch"]
+__all__ = ["run_tool", "run_yosys", "scratch"]
 
 TIMEOUT_SECONDS = 1800
 
@@ -27,9 +27,21 @@ def scratch() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="bitkiln-")
 
 
+def run_yosys(tool: Tool, script: str, folder: Path, files: Mapping[str, str | bytes] | None = None) -> None:
+    """Run a Yosys script of commands separated by ``; ``.
+
+    Its log goes to a file: after an ABC call inside the WebAssembly build nothing reaches the output.
+    """
+    commands = "\n".join(part.strip() for part in script.split("; ")) + "\n"
+    run_tool(tool, ["-q", "-l", "yosys.log", "-s", "run.ys"], folder, {**(files or {}), "run.ys": commands},
+             log="yosys.log")
+
+
 def run_tool(tool: Tool, arguments: Sequence[str], folder: Path, files: Mapping[str, str | bytes] | None = None,
-             timeout: float = TIMEOUT_SECONDS) -> str:
+             timeout: float = TIMEOUT_SECONDS, log: str | None = None) -> str:
     """Run ``tool`` in ``folder`` after writing ``files`` there; returns its output.
+
+    ``log`` names a file that the tool writes and that says more than its output.
 
     Raises
     ------
@@ -51,7 +63,9 @@ def run_tool(tool: Tool, arguments: Sequence[str], folder: Path, files: Mapping[
     except OSError as error:
         raise BitkilnError("cannot start tool", where=tool.path, got=error.strerror, exit_code=FAILED) from None
     if done.returncode:
-        lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+        written = folder / log if log else None
+        text = written.read_text(errors="replace") if written and written.exists() else done.stdout
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
         decisive = next((line for line in lines if "ERROR" in line or line.lower().startswith("error")), None)
         raise BitkilnError("tool failed", where=shown, got=decisive or (lines[-1] if lines else "no output"),
                            expected=f"exit code 0, not {done.returncode}", exit_code=FAILED,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = ["Vectors"]
@@ -19,8 +19,8 @@ class Vectors:
         what the ports show after it.
     """
 
-    inputs: dict[str, Sequence[int]]
-    outputs: dict[str, Sequence[int]]
+    inputs: Mapping[str, Sequence[int]]
+    outputs: Mapping[str, Sequence[int]]
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))

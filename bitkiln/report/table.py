@@ -99,9 +99,8 @@ def _print(rows: list[Row], title: str) -> None:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold")
-    for column, side in (("what", "left"), ("target", "right"), ("measured", "right"), ("unit", "left"),
-                         ("result", "left"), ("command", "left"), ("note", "left")):
-        table.add_column(column, justify=side, overflow="fold")
+    for column in ("what", "target", "measured", "unit", "result", "command", "note"):
+        table.add_column(column, justify="right" if column in ("target", "measured") else "left", overflow="fold")
     for row in rows:
         sign = "" if row.target is None else ">= " if row.better == "higher" else "<= "
         verdict = {None: "", True: "pass", False: "[bold]miss[/bold]"}[row.passed]

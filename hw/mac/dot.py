@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The dot unit: lanes of exact products, one adder tree, one accumulator.
 
 ::
@@ -45,7 +46,7 @@ def fused_fp32(design: DotDesign) -> bool:
     """Whether the unit takes the narrow fused form: one lane, floating operand, product as narrow as float32."""
     if design.accumulator.kind != "fp32" or design.lanes > 1:
         return False
-    lane = LaneProduct(design.activation, design.weight, design.specials, align=False)
+    lane = LaneProduct(design.activation, design.weight, align=False)
     bits = lane.value_shape.width - lane.value_shape.signed
     return lane.max_shift > 0 and fma_fits(bits, design.product_exponent)
 
@@ -97,7 +98,7 @@ class DotUnit(wiring.Component):
         return {"activation": d.activation.name, "weight": d.weight.name, "lanes": d.lanes,
                 "accumulator": {"kind": d.accumulator.kind, "depth": d.accumulator.depth,
                                 "bits": d.accumulator_bits, "overflow": d.accumulator.overflow},
-                "pipeline": d.pipeline, "output": d.output and d.output.name, "specials": d.specials,
+                "pipeline": d.pipeline, "output": d.output and d.output.name, "specials": d.specials, "multiplier": d.multiplier,
                 "product_exponent": d.product_exponent}
 
     @property
@@ -117,7 +118,7 @@ class DotUnit(wiring.Component):
         lanes = []
         fused = fused_fp32(design)
         for i in range(design.lanes):
-            lane = LaneProduct(design.activation, design.weight, design.specials, lane_cuts, align=not fused)
+            lane = LaneProduct(design.activation, design.weight, lane_cuts, align=not fused, multiplier=design.multiplier)
             m.submodules[f"lane{i}"] = unit = shared(lane)
             m.d.comb += [unit.a.eq(self.a.word_select(i, design.activation.bits)),
                          unit.w.eq(self.w.word_select(i, design.weight.bits))]
@@ -148,18 +149,21 @@ class DotUnit(wiring.Component):
             following = self._fp32(m, total, events)
         else:
             following = self._integer(m, total, events)
+        # A cycle with a NaN or an infinity only sets flags: gating the enable is cheaper than zeroing its terms.
+        special = [events[flag] for flag in ("nan", "inf_pos", "inf_neg") if flag in events]
+        update = en & ~Cat(*special).any() if special and design.accumulator.kind != "fp32" else en
         state = Signal(self.acc.shape(), name="state", reset_less=True)
         m.d.comb += self.acc.eq(state)
         with m.If(clear):
             m.d.sync += state.eq(0)
-        with m.Elif(en):
+        with m.Elif(update):
             m.d.sync += state.eq(following)
         for flag in design.flags:
             held = Signal(name=f"{flag}_flag", reset_less=True)
             m.d.comb += getattr(self, flag).eq(held)
             with m.If(clear):
                 m.d.sync += held.eq(0)
-            with m.Elif(en & events[flag]):
+            with m.Elif((update if flag == "overflow" else en) & events[flag]):
                 m.d.sync += held.eq(1)
         if design.output is not None and design.accumulator.kind == "fp32":
             m.d.comb += self.o.eq(state)
@@ -188,7 +192,7 @@ class DotUnit(wiring.Component):
     def _fused(self, m: Module, lane: LaneProduct, value: Value, sign: Value, shift: Value,
                events: dict[str, Value]) -> Value:
         weight = self.design.product_exponent - lane.drop
-        fma = Fp32Fma(lane.value_shape, len(shift), weight, specials=self.design.inf_possible)
+        fma = Fp32Fma(lane.value_shape, len(shift), weight, specials=self.design.nan_possible)
         m.submodules.add = unit = shared(fma)
         m.d.comb += [unit.acc.eq(self.acc), unit.sign.eq(sign), unit.value.eq(value), unit.shift.eq(shift)]
         for flag in ("nan", "inf_pos", "inf_neg"):
@@ -197,7 +201,7 @@ class DotUnit(wiring.Component):
         return unit.o
 
     def _fp32(self, m: Module, total: Term, events: dict[str, Value]) -> Value:
-        adder = Fp32Adder(total.value.shape(), self.design.product_exponent, specials=self.design.inf_possible)
+        adder = Fp32Adder(total.value.shape(), self.design.product_exponent, specials=self.design.nan_possible)
         m.submodules.add = unit = shared(adder)
         m.d.comb += [unit.acc.eq(self.acc), unit.value.eq(total.value)]
         m.d.comb += unit.carry.eq(total.carries[0] if total.carries else 0)

@@ -1,6 +1,9 @@
-"""One lane: the exact product of two codes as a sign and a fixed-point value."""
+# amaranth: UnusedElaboratable=no
+"""One lane: the exact product of two codes as a signed fixed-point value and a carry."""
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 from amaranth.hdl import Cat, Const, Module, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
@@ -8,12 +11,15 @@ from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.formats import Format
 
-from ..arith.multiply import Multiplier
+from ..arith.multiply import multiplier_for
+from ..arith.shift import ShiftSum, SignedShifter, UnsignedShifter
 from ..emit import shared
-from ..formats.decode import decoder_for
+from ..formats.decode import Decoder, decoder_for
 
 __all__ = ["LaneProduct", "CUTS"]
 
+# A product of so few bits is smaller when the tool sees it whole.
+TINY_BITS = 8
 # Where pipeline registers may stand, in the order of the data.
 CUTS = ("decode", "multiply", "align")
 
@@ -21,11 +27,10 @@ CUTS = ("decode", "multiply", "align")
 class _Operand:
     """A decoded operand; integers are their own signed significand."""
 
-    def __init__(self, m: Module, name: str, fmt: Format, code: Value, specials: bool):
-        decoder = decoder_for(fmt, specials)
-        self.sign: Value = Const(0, 1)
+    def __init__(self, m: Module, name: str, code: Value, fmt: Format, decoder: Decoder | None):
+        self.sign: Value | None = None
         self.shift: Value | None = None
-        self.min_shift = self.max_shift = 0
+        self.normal: Value | None = None
         self.nan = self.inf = self.illegal = None
         self.negative: Value = code[-1] if fmt.signed else Const(0, 1)
         if decoder is None:
@@ -34,87 +39,128 @@ class _Operand:
         m.submodules[f"decode_{name}"] = unit = shared(decoder)
         m.d.comb += unit.code.eq(code)
         self.significand = unit.significand
-        if fmt.signed:
-            self.sign = unit.sign
-        if decoder.has_shift:
-            self.shift = unit.shift
-        self.min_shift, self.max_shift = decoder.min_shift, decoder.max_shift
-        for flag in ("nan", "inf", "illegal"):
-            if getattr(decoder, f"has_{flag}"):
-                setattr(self, flag, getattr(unit, flag))
+        for port in ("sign", "shift", "nan", "inf", "illegal"):
+            if getattr(decoder, f"has_{port}"):
+                setattr(self, port, getattr(unit, port))
+        if decoder.has_sign:
+            self.negative = unit.sign  # a codebook's sign is no bit of its code
+        if decoder.has_subnormal:
+            self.normal = unit.significand[-1]
 
     def zero(self) -> Value:
         special = [flag for flag in (self.nan, self.inf) if flag is not None]
         return ~Cat(self.significand, *special).any()
 
 
-def _significand_bits(fmt: Format) -> int:
-    """Bits of a decoded significand's magnitude."""
-    decoder = decoder_for(fmt)
-    return fmt.bits - fmt.signed if decoder is None else decoder.significand_bits
+@lru_cache(maxsize=64)
+def _reach(activation: Format, weight: Format, is_signed: bool) -> dict[int, int]:
+    """Total shift -> mask of live product bits (unsigned), or signed width (signed)."""
+    pairs = []
+    for fmt in (activation, weight):
+        decoder = decoder_for(fmt)
+        if decoder is None:
+            low, high = (-(1 << fmt.bits - 1), (1 << fmt.bits - 1) - 1) if fmt.signed else (0, (1 << fmt.bits) - 1)
+            spans: dict[int, set[int]] = {0: {low, high} if is_signed else set(range(high + 1))}
+        else:
+            spans = {}
+            for significand, shift in decoder.fields():
+                spans.setdefault(shift, set()).add(significand)
+        pairs.append({shift: {min(s), max(s)} for shift, s in spans.items()} if is_signed else spans)
+    out: dict[int, int] = {}
+    for shift_a, a in pairs[0].items():
+        for shift_w, w in pairs[1].items():
+            total = shift_a + shift_w
+            if is_signed:
+                width = max((~x if x < 0 else x).bit_length() + 1 for x in (i * j for i in a for j in w))
+                out[total] = max(out.get(total, 1), width)
+                continue
+            mask = out.get(total, 0)
+            if len(a) * len(w) > 1 << 14:  # wide significands: every bit below the top may be live
+                mask |= (1 << (max(a) * max(w)).bit_length()) - 1
+            else:
+                for i in a:
+                    for j in w:
+                        mask |= i * j
+            out[total] = mask
+    return out
 
 
 class LaneProduct(wiring.Component):
     """``a * w = value + carry`` exactly, in units of the product's least bit.
 
-    A negative sign-magnitude product is the one's complement of its magnitude with ``carry`` set.
+    A negative sign-magnitude product is the one's complement of its magnitude with ``carry`` set; a product of
+    integers may owe the plus one of a negative row.
 
     Parameters
     ----------
     activation, weight : Format
-    specials : bool
     cuts : frozenset of str
         Pipeline registers after ``decode``, ``multiply`` and ``align``; latency = len(cuts).
     align : bool
         Without it ``value`` is the bare significand product, with ``sign`` and ``shift`` beside it.
+    multiplier : str
+        ``chains``, ``luts`` or ``operator`` (DotDesign).
 
     Members
     -------
     a, w : In
     value : Out(signed); carry : Out(1)
-        ``carry`` is absent for products of integers, which are two's complement as they are.
+        ``carry`` only with ``has_carry``.
     value, sign, shift : Out
         Without ``align``: the product is ``(-1)**sign * value * 2**(shift - drop)`` units.
     nan, inf_pos, inf_neg, illegal : Out(1), as the formats have them.
+        ``value`` is arbitrary where nan or an infinity is set.
     """
 
-    def __init__(self, activation: Format, weight: Format, specials: bool = True, cuts: frozenset = frozenset(),
-                 align: bool = True):
-        self.activation, self.weight, self.specials, self.cuts = activation, weight, specials, frozenset(cuts)
-        self.align = align
-        limit = activation.max_units * weight.max_units
-        self.limit = limit
-        integer = any(f.family in ("int", "fixed") and f.signed for f in (activation, weight))
-        fixed = all(f.family in ("int", "fixed") for f in (activation, weight))
-        self.has_carry = align and not fixed
-        self.value_shape = signed(limit.bit_length() + 1)
-        decoders = [d for d in (decoder_for(f, specials) for f in (activation, weight)) if d and d.has_shift]
-        self.drop = sum(d.min_shift for d in decoders)
-        self.max_shift = sum(d.max_shift for d in decoders)
+    def __init__(self, activation: Format, weight: Format, cuts: frozenset = frozenset(),
+                 align: bool = True, multiplier: str = "chains"):
+        self.activation, self.weight, self.cuts = activation, weight, frozenset(cuts)
+        self.align, self.structure = align, multiplier
+        # Registers break the depth that kept parts cost: small parts without them, fast logic with them.
+        tiny = activation.bits + weight.bits <= TINY_BITS and any(d for d in self._decoders(True))
+        self.keep = not self.cuts and not tiny
+        self.limit = activation.max_units * weight.max_units
+        decoders = self._decoders(self.keep)
+        shapes = [Shape(f.bits, f.signed) if d is None else d.significand_shape
+                  for f, d in zip((activation, weight), decoders, strict=True)]
+        self.signed_product = any(shape.signed for shape in shapes)
+        self.has_sign = any(d is not None and d.has_sign for d in decoders)
+        self.shifted = any(d is not None and d.has_shift for d in decoders)
+        # A multiplier may leave its last plus one to the accumulator only where nothing stands between.
+        self.multiplier = multiplier_for(*shapes, keep=self.keep, structure=multiplier,
+                                         chain_rows=self._chain_rows(shapes))
+        plain = not self.shifted and not self.has_sign
+        self.has_carry = align and (self.has_sign or (plain and self.multiplier.has_carry))
+        self.drop = sum(d.min_shift for d in decoders if d)
+        self.max_shift = sum(d.max_shift for d in decoders if d)
+        self.value_shape = signed(self.limit.bit_length() + 1)
         if not align:
-            significands = [1 << bits for bits in map(_significand_bits, (activation, weight))]
-            limit = significands[0] * significands[1]
-            self.value_shape = Shape(limit.bit_length() - 1 + integer, signed=integer)
+            self.value_shape = Shape(sum(shape.width for shape in shapes), signed=self.signed_product)
         members = {"a": In(activation.bits), "w": In(weight.bits), "value": Out(self.value_shape)}
         if self.has_carry:
             members["carry"] = Out(1)
         if not align:
             members["sign"] = Out(1)
             members["shift"] = Out(self.max_shift.bit_length())
-        self.has_inf = specials and (activation.has_inf or weight.has_inf)
-        self.has_nan = specials and (activation.has_nan or weight.has_nan or self.has_inf)
-        self.has_illegal = specials and (activation.has_illegal or weight.has_illegal)
+        self.has_inf = activation.has_inf or weight.has_inf
+        self.has_nan = activation.has_nan or weight.has_nan or self.has_inf
+        self.has_illegal = activation.has_illegal or weight.has_illegal
         self.flags = (("nan",) * self.has_nan + ("inf_pos", "inf_neg") * self.has_inf
                       + ("illegal",) * self.has_illegal)
         members.update({flag: Out(1) for flag in self.flags})
         super().__init__(members)
 
+    def _decoders(self, keep: bool) -> list[Decoder | None]:
+        return [decoder_for(f, keep) for f in (self.activation, self.weight)]
+
+    def _chain_rows(self, shapes: list[Shape]) -> int:
+        # The last row of a 4 x 4 array on a carry chain: the same LUT4 + 2 CCU2C, fewer LUT4.
+        return 1 if all(shape == unsigned(4) for shape in shapes) else 0
+
     @property
     def module_name(self) -> str:
         name = f"product_{self.activation.name}_{self.weight.name}"
-        if not self.specials:
-            name += "_nospecials"
-        name += "" if self.align else "_bare"
+        name += ("" if self.align else "_bare") + ("" if self.structure == "chains" else f"_{self.structure}")
         return name + "".join(f"_{cut[0]}" for cut in CUTS if cut in self.cuts)
 
     def elaborate(self, platform) -> Module:
@@ -122,15 +168,49 @@ class LaneProduct(wiring.Component):
 
         def register(cut: str, value: Value, name: str) -> Value:
             """The value behind this cut's register, if there is one."""
-            if cut not in self.cuts:
+            if cut not in self.cuts or isinstance(value, Const):
                 return value
             stage = Signal(value.shape(), name=f"{name}_{cut}", reset_less=True)
             m.d.sync += stage.eq(value)
             return stage
 
-        a = _Operand(m, "a", self.activation, self.a, self.specials)
-        w = _Operand(m, "w", self.weight, self.w, self.specials)
+        decoders = self._decoders(self.keep)
+        a = _Operand(m, "a", self.a, self.activation, decoders[0])
+        w = _Operand(m, "w", self.w, self.weight, decoders[1])
+        for flag, value in self._flags(a, w).items():
+            value = Value.cast(value)
+            for cut in CUTS:
+                value = register(cut, value, flag)
+            m.d.comb += getattr(self, flag).eq(value)
 
+        signs = [x.sign for x in (a, w) if x.sign is not None]
+        sign: Value = signs[0] ^ signs[1] if len(signs) == 2 else signs[0] if signs else Const(0, 1)
+        sign = register("decode", sign, "sign")
+        multiply = shared(self.multiplier)
+        m.submodules.multiply = multiply
+        m.d.comb += [multiply.a.eq(register("decode", a.significand, "a_significand")),
+                     multiply.b.eq(register("decode", w.significand, "w_significand"))]
+        product: Value = multiply.o
+        carry: Value = Const(0, 1)
+        if self.multiplier.has_carry and self.has_carry and not signs:
+            carry = register("multiply", multiply.carry, "carry")
+        elif self.multiplier.has_carry:
+            product = (product + multiply.carry)[:len(product)].as_signed()
+        product = register("multiply", product, "product")
+        sign = register("multiply", sign, "sign")
+        shift = self._shift(m, a, w, register) if self.shifted else Const(0, 1)
+        if not self.align:
+            m.d.comb += [self.shift.eq(register("align", shift, "shift")),
+                         self.value.eq(register("align", product, "value")),
+                         self.sign.eq(register("align", sign, "sign"))]
+            return m
+        value = self._aligned(m, product, sign, shift) if self.shifted else self._folded(product, sign)
+        m.d.comb += self.value.eq(register("align", value, "value"))
+        if self.has_carry:
+            m.d.comb += self.carry.eq(register("align", sign if signs else carry, "carry"))
+        return m
+
+    def _flags(self, a: _Operand, w: _Operand) -> dict[str, Value]:
         flags: dict[str, Value] = {}
         if self.has_inf:
             never = Const(0, 1)
@@ -145,38 +225,50 @@ class LaneProduct(wiring.Component):
             flags["nan"] = Cat(x.nan for x in (a, w) if x.nan is not None).any()
         if self.has_illegal:
             flags["illegal"] = Cat(x.illegal for x in (a, w) if x.illegal is not None).any()
-        for flag, value in flags.items():
-            value = Value.cast(value)
-            for cut in CUTS:
-                value = register(cut, value, flag)
-            m.d.comb += getattr(self, flag).eq(value)
+        return flags
 
-        sign = register("decode", a.sign ^ w.sign, "sign")
-        a_sig, w_sig = register("decode", a.significand, "a_sig"), register("decode", w.significand, "w_sig")
-        m.submodules.multiply = multiply = shared(Multiplier(a_sig.shape(), w_sig.shape()))
-        m.d.comb += [multiply.a.eq(a_sig), multiply.b.eq(w_sig)]
-        product = register("multiply", multiply.o, "product")
-        sign = register("multiply", sign, "sign")
+    def _shift(self, m: Module, a: _Operand, w: _Operand, register) -> Value:
+        """Total shift, behind the registers up to the multiplier's."""
+        shifting = [x for x in (a, w) if x.shift is not None]
+        if len(shifting) == 1:
+            x = shifting[0]
+            total: Value = x.shift if x.normal is None else Cat(x.shift[0] | ~x.normal, x.shift[1:])
+            return register("multiply", register("decode", total, "shift"), "shift")
+        corrections = tuple(x.normal is not None for x in (a, w))
+        # Corrections make a chain worth it: one of them is its carry-in.
+        adder = shared(ShiftSum(len(a.shift), len(w.shift), corrections, self.max_shift.bit_length(),
+                                chain=any(corrections), keep=self.keep))
+        m.submodules.shift_sum = adder
+        m.d.comb += [adder.a.eq(register("decode", a.shift, "a_shift")),
+                     adder.b.eq(register("decode", w.shift, "w_shift"))]
+        for name, x in (("a", a), ("b", w)):
+            if x.normal is not None:
+                m.d.comb += getattr(adder, f"{name}_normal").eq(register("decode", x.normal, f"{name}_normal"))
+        return register("multiply", adder.total, "shift")
 
-        shifts = [register("decode", x.shift, f"shift_{n}") for n, x in (("a", a), ("w", w)) if x.shift is not None]
-        drop, value = self.drop, product
-        if shifts:
-            shift = Signal(unsigned(self.max_shift.bit_length()))
-            m.d.comb += shift.eq(sum(shifts[1:], shifts[0]))
-        if not self.align:
-            m.d.comb += [self.shift.eq(register("align", register("multiply", shift, "shift"), "shift")),
-                         self.value.eq(register("align", value, "value")),
-                         self.sign.eq(register("align", sign, "sign"))]
-            return m
-        if shifts:
-            width = len(self.value) + drop
-            shifted = Signal(signed(width) if product.shape().signed else unsigned(width))
-            m.d.comb += shifted.eq(product << register("multiply", shift, "shift"))
-            value = shifted[drop:]
-        if self.has_carry:
-            value = Cat(value, Const(0, max(len(self.value) - len(value), 0)))[:len(self.value)] \
-                if not product.shape().signed else value
-            value = value ^ sign.replicate(len(value))
-            m.d.comb += self.carry.eq(register("align", sign, "sign"))
-        m.d.comb += self.value.eq(register("align", value.as_signed(), "value"))
-        return m
+    def _folded(self, product: Value, sign: Value) -> Value:
+        """One's complement of a product that needs no shift."""
+        if isinstance(sign, Const):
+            return product
+        width = len(self.value)
+        bits = list(product)[:width]
+        bits += [product[-1] if self.signed_product else Const(0, 1)] * (width - len(bits))
+        return (Cat(*bits) ^ sign.replicate(width)).as_signed()
+
+    def _aligned(self, m: Module, product: Value, sign: Value, shift: Value) -> Value:
+        reach = _reach(self.activation, self.weight, self.signed_product)
+        label = f"{self.activation.name}_{self.weight.name}"
+        if self.signed_product:
+            shifter = SignedShifter(label, reach, len(product), len(self.value), self.has_sign, self.keep)
+            m.submodules.align = unit = shared(shifter)
+            m.d.comb += [unit.product.eq(product ^ sign.replicate(len(product))
+                                         if self.has_sign else product), unit.shift.eq(shift)]
+            if self.has_sign:
+                m.d.comb += unit.fill.eq(sign)
+            return unit.value
+        # Exclusive sums first where the exponents are short: shift by 4 before 1 and 2.
+        order = (2, 1, 0) if self.max_shift <= 4 else None
+        shifter = UnsignedShifter(label, reach, len(product), len(self.value), self.keep, order)
+        m.submodules.align = unit = shared(shifter)
+        m.d.comb += [unit.product.eq(product), unit.shift.eq(shift), unit.sign.eq(sign)]
+        return unit.value

@@ -11,6 +11,7 @@ from ..formats import Format, Minifloat, get_format
 __all__ = ["Accumulator", "DotDesign", "parse_pe", "ACCUMULATORS", "MAX_LANES", "MAX_PIPELINE"]
 
 ACCUMULATORS = ("exact", "fp32", "int32")
+MULTIPLIERS = ("chains", "luts", "operator")
 MAX_LANES = 64
 MAX_PIPELINE = 4
 MAX_ACCUMULATOR_BITS = 2048
@@ -121,8 +122,12 @@ class DotDesign:
     output : Format or str, optional
         Rounds the accumulator into this format once, on port ``o``.
     specials : bool
-        Without them no NaN/Inf logic is built (size comparisons with peers that have none): a minifloat's
-        special codes are the finite numbers that their bits spell, NaR and illegal codes are 0.
+        Without them there are no flag ports and a minifloat's special codes are the finite numbers that their
+        bits spell (size comparisons with peers that have no NaN logic). NaR still adds nothing.
+    multiplier : str
+        ``chains`` (default): rows of a signed multiplier are added by carry chains, the fewest cells; ``luts``: all
+        but the last by LUTs, where carry cells are scarce; ``operator``: left to the synthesis tool, which may
+        use DSP blocks.
     """
 
     activation: Format
@@ -132,6 +137,7 @@ class DotDesign:
     pipeline: int = 0
     output: Format | None = None
     specials: bool = True
+    multiplier: str = "chains"
 
     def __post_init__(self):
         for key in ("activation", "weight", "output"):
@@ -143,6 +149,9 @@ class DotDesign:
                 object.__setattr__(self, key, _all_finite(getattr(self, key)))
         _integer(self.lanes, "lanes", 1, MAX_LANES)
         _integer(self.pipeline, "pipeline", 0, MAX_PIPELINE)
+        if self.multiplier not in MULTIPLIERS:
+            raise BitkilnError("unknown multiplier", where="multiplier", got=self.multiplier,
+                               expected="chains, luts or operator", help=nearest(self.multiplier, MULTIPLIERS))
         if self.accumulator.kind == "int32" and self.product_exponent != 0:
             raise BitkilnError("contradictory options", where="accumulator.kind", got="int32",
                                expected="integer formats on both sides, or kind exact")
@@ -206,22 +215,22 @@ class DotDesign:
     @property
     def nan_possible(self) -> bool:
         """A product can be NaN/NaR (also Inf x 0)."""
-        return self.specials and (self.activation.has_nan or self.weight.has_nan or self.inf_possible)
+        return self.activation.has_nan or self.weight.has_nan or self.inf_possible
 
     @property
     def inf_possible(self) -> bool:
         """A product can be infinite."""
-        return self.specials and (self.activation.has_inf or self.weight.has_inf)
+        return self.activation.has_inf or self.weight.has_inf
 
     @property
     def has_nan(self) -> bool:
         """Port ``nan`` exists (an fp32 accumulator holds NaN and infinities in its own code)."""
-        return self.nan_possible and self.accumulator.kind != "fp32"
+        return self.specials and self.nan_possible and self.accumulator.kind != "fp32"
 
     @property
     def has_inf(self) -> bool:
         """Ports ``inf_pos`` and ``inf_neg`` exist."""
-        return self.inf_possible and self.accumulator.kind != "fp32"
+        return self.specials and self.inf_possible and self.accumulator.kind != "fp32"
 
     @property
     def has_illegal(self) -> bool:
@@ -267,4 +276,6 @@ class DotDesign:
             parts.append(f"to_{self.output.name}")
         if not self.specials:
             parts.append("nospecials")
+        if self.multiplier != "chains":
+            parts.append(self.multiplier)
         return "_".join(parts)

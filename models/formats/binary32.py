@@ -45,7 +45,8 @@ class Binary32(Format):
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         codes = check_codes(self, codes).astype(np.uint32)
-        return codes.view(np.float32).astype(np.float64)
+        with np.errstate(invalid="ignore"):   # signalling NaNs
+            return codes.view(np.float32).astype(np.float64)
 
     def unpack(self, codes: np.ndarray) -> Unpacked:
         codes = check_codes(self, codes).astype(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from .minifloat import Minifloat, PowerOfTwo
 from .posit import Posit
 from .registry import aliases_of, format_names, get_format, is_weight_only
 
-__all__ = ["describe", "list_formats"]
+__all__ = ["describe", "list_formats", "markdown_table"]
 
 TABLE_BITS = 6
 
@@ -75,6 +76,29 @@ def list_formats() -> list[dict[str, Any]]:
         rows.append({"name": name, "aliases": [], "family": group.family, "bits": group.element.bits,
                      "min_positive": None, "max": None, "specials": "none", "summary": summary(group)})
     return rows
+
+
+def markdown_table(names: Iterable[str]) -> str:
+    """The reference table of docs/formats.md."""
+    rows = ["| name | bits | max | least > 0 | significand bits | exact fixed point | special codes | what |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for name in names:
+        facts = describe(name)
+        words = {"nan": nan_word(get_format(name)), "inf": "Inf", "illegal": "illegal"}
+        codes = {kind: "/".join(f"0x{code:X}" for code in listed[:2]) for kind, listed in facts["specials"].items()}
+        special = ", ".join(f"{words[kind]} {text}" for kind, text in codes.items())
+        point = f"{facts['integer_bits']} + {facts['fraction_bits']}"
+        rows.append(f"| `{name}` | {facts['bits']} | {_short(facts['max'])} | {_short(facts['min_positive'])} | "
+                    f"{facts['precision_bits']} | {point} | {special or 'none'} | {facts['summary']} |")
+    return "\n".join(rows) + "\n"
+
+
+def _short(value: float) -> str:
+    """Powers of two outside a readable range as ``2^-14``."""
+    mantissa, exponent = math.frexp(value)
+    if mantissa == 0.5 and not 2.0**-4 <= value <= 1024:
+        return f"2^{exponent - 1}"
+    return f"{value:.10g}" if 1e-4 < value < 1e6 else f"{value:.4g}"
 
 
 def nan_word(format: Format) -> str:

@@ -180,7 +180,7 @@ class PowerOfTwo(TableFormat):
     """
 
     exponent_bits: int = 8
-    bias: int = 127
+    bias: int | None = None
     name: str | None = None
     family = "minifloat"
     signed = False
@@ -191,11 +191,13 @@ class PowerOfTwo(TableFormat):
 
     def __post_init__(self):
         check_integer(self.exponent_bits, "power of two exponent_bits", 2, 8)
+        default = (1 << (self.exponent_bits - 1)) - 1
+        if self.bias is None:
+            object.__setattr__(self, "bias", default)
         check_integer(self.bias, "power of two bias", -126, 255)
         if self.name is None:
-            default = (1 << (self.exponent_bits - 1)) - 1
             suffix = "" if self.bias == default else f"_b{self.bias}".replace("-", "n")
-            object.__setattr__(self, "name", f"e{self.exponent_bits}m0{suffix}")
+            object.__setattr__(self, "name", f"ue{self.exponent_bits}m0{suffix}")
 
     @property
     def bits(self) -> int:

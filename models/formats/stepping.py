@@ -21,7 +21,8 @@ _MAGNITUDE = np.int64(0x7FFF_FFFF_FFFF_FFFF)
 
 def order_key(values: np.ndarray) -> np.ndarray:
     """int64 keys in the order of the float64 ``values`` (key(+0.0) = 0, key(-0.0) = -1)."""
-    bits = np.ascontiguousarray(values, dtype=np.float64).view(np.int64)
+    with np.errstate(invalid="ignore"):   # signalling NaNs of float32
+        bits = np.ascontiguousarray(values, dtype=np.float64).view(np.int64)
     key = bits >> 63
     key &= _MAGNITUDE
     key ^= bits
@@ -77,7 +78,7 @@ def gap_thresholds(grid: Grid, rounding: str, ties: tuple[np.ndarray, np.ndarray
     low, high = grid.values[:-1], grid.values[1:]
     after_low, at_high = grid.last[:-1] + 1, grid.first[1:]
     # Inside a gap around zero every input goes to the neighbour of its own sign.
-    toward_zero = np.where(low >= 0, at_high, np.where(high <= 0, after_low, np.maximum(after_low, 0)))
+    toward_zero = np.where(low >= 0, at_high, np.where(high <= 0, after_low, np.maximum(after_low, -1)))
     low_odd, high_odd = grid.codes[:-1] & 1, grid.codes[1:] & 1
     if rounding == "toward_zero":
         return toward_zero

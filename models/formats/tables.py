@@ -273,7 +273,9 @@ class TableFormat(Format):
                random_bits: np.ndarray | None = None, overflow: str | None = None) -> np.ndarray:
         values, overflow = check_encode(self, values, rounding, random_bits, overflow)
         if rounding == "stochastic":
-            return self._stochastic(np.asarray(values, np.float64), np.asarray(random_bits), overflow)
+            with np.errstate(invalid="ignore"):
+                values = np.asarray(values, np.float64)
+            return self._stochastic(values, np.asarray(random_bits), overflow)
         single = values.dtype == np.float32
         if values.size >= FAST_FROM or (rounding, overflow, single) in self._fast_cache:
             return self._fast(rounding, overflow, single)(values)

@@ -109,12 +109,17 @@ class _Cycle:
         w_zero |= w.special == Special.ILLEGAL
         inf = (a_inf & ~w_zero & ~w_nan) | (w_inf & ~a_zero & ~a_nan)
         nan = a_nan | w_nan | (a_inf & w_zero) | (w_inf & a_zero)
-        on = design.specials
-        self.nan = nan.any(axis=-1) & on
-        self.inf_pos = (inf & ~negative).any(axis=-1) & on
-        self.inf_neg = (inf & negative).any(axis=-1) & on
+        self.nan = nan.any(axis=-1)
+        self.inf_pos = (inf & ~negative).any(axis=-1)
+        self.inf_neg = (inf & negative).any(axis=-1)
+        # A cycle with a special product adds nothing: it only sets the flags.
+        ordinary = ~(self.nan | self.inf_pos | self.inf_neg)
+        if self.limbs is None:
+            self.sums = self.sums * ordinary
+        else:
+            self.limbs = self.limbs * ordinary[..., None]
         illegal = (a.special == Special.ILLEGAL) | (w.special == Special.ILLEGAL)
-        self.illegal = illegal.any(axis=-1) & on
+        self.illegal = illegal.any(axis=-1)
 
     def integers(self) -> np.ndarray:
         return self.sums if self.limbs is None else limbs_to_integers(self.limbs)
@@ -223,6 +228,14 @@ def _accumulate(design: DotDesign, cycle: _Cycle, en: np.ndarray, clear: np.ndar
         acc = wrap_signed(exact, design.accumulator_bits)
         if design.has_overflow:
             overflow = _running((acc != exact).astype(np.int64), start) > 0
+    return _result(design, acc, nan, inf_pos, inf_neg, illegal, overflow)
+
+
+def _result(design: DotDesign, acc: np.ndarray, nan: np.ndarray, inf_pos: np.ndarray, inf_neg: np.ndarray,
+            illegal: np.ndarray, overflow: np.ndarray) -> DotResult:
+    """A result whose flags are False where the design has no such port, output included."""
+    nan, illegal = nan & design.has_nan, illegal & design.has_illegal
+    inf_pos, inf_neg = inf_pos & design.has_inf, inf_neg & design.has_inf
     return DotResult(acc, nan, inf_pos, inf_neg, illegal, overflow,
                      round_output(design, acc, nan, inf_pos, inf_neg))
 
@@ -308,8 +321,7 @@ def dot(design: DotDesign, a_codes: np.ndarray, w_codes: np.ndarray) -> DotResul
         acc = wrap_signed(exact, design.accumulator_bits)
         if design.accumulator_bits <= 62 and acc.dtype == object:
             acc = acc.astype(np.int64)
-    return DotResult(acc, nan, inf_pos, inf_neg, illegal, overflow,
-                     round_output(design, acc, nan, inf_pos, inf_neg))
+    return _result(design, acc, nan, inf_pos, inf_neg, illegal, overflow)
 
 
 # integers_to_limbs is re-exported for benches that compare wide ports limb by limb.

@@ -4,11 +4,11 @@ import gfloat
 import ml_dtypes
 import numpy as np
 import pytest
-from rational import MODES, model
+from rational import MODES, ListModel, model
 from stress import boundaries, random_values
 from test_format_decode import EXTRA, GFLOAT, ML_DTYPES, NAMES
 
-from bitkiln.models.formats import get_format
+from bitkiln.models.formats import Codebook, get_format
 from bitkiln.models.formats.fast import DirectTable, GuessTable
 from bitkiln.models.formats.stepping import order_key
 
@@ -253,3 +253,22 @@ def test_tables_of_the_fast_methods_are_used():
 def test_direct_table_refuses_what_18_bits_cannot_decide():
     assert DirectTable.build(get_format("nf4")._steps("nearest_even", "saturate")) is None
     assert DirectTable.build(get_format("fp16")._steps("nearest_even", "saturate")) is None
+
+
+@pytest.mark.parametrize(("values", "expected"), [
+    ((1, -1), 1), ((-1, 1), -1), ((1, 3, -1, -3), 1), ((-1, -3, 1, 3), 1), ((-2, 1, 3, -3), -2), ((2, -1, 3, -3), 2),
+])
+def test_codebooks_without_zero(values, expected):
+    """Zero of either sign is a tie where the neighbours are symmetric: even code, else the positive one."""
+    f, m = Codebook("own", values), ListModel(values)
+    zeros, others = np.array([0.0, -0.0]), np.array([1e-300, -1e-300, -0.5, 0.5, 5e-324, -5e-324])
+    if -values[0] in values:
+        assert f.decode(f.encode(zeros)).tolist() == [expected] * 2
+        assert f.decode(f.encode(zeros, "nearest_away")).tolist() == [abs(expected)] * 2
+    for mode in MODES:
+        for x in (zeros, others):
+            assert f.encode(x, mode).tolist() == [m.encode_one(v, mode) for v in x.tolist()], mode
+            for single in (np.float32, np.float64):
+                table = f._fast(mode, "saturate", single is np.float32)
+                np.testing.assert_array_equal(table(x.astype(single)),
+                                              f._steps(mode, "saturate")(order_key(x.astype(single))))

@@ -1,0 +1,376 @@
+"""Mutation runs: put bugs into a block and see whether its unit test notices.
+
+::
+
+    block ──emit──► Verilog ──yosys: techmap──► gates ──mutate -list──► candidates
+      all chosen mutants in one module, picked by an input ``mutsel`` (0: the block itself)
+      ──Verilator, once──► the vectors of sim/block_check.py for each mutant
+      survivors ──same outputs for all inputs, or a SAT proof──► equivalent: not relevant
+
+A mutant inverts one bit of one gate's port or holds it at 0 or 1. It is killed when an output differs from the
+golden function; a survivor is relevant unless it is shown to be equivalent to the block, or (in a block that was
+tested with all its inputs) to do all that the block promises. Undecided survivors count as relevant.
+
+    python -m bitkiln.sim.mutate [--pe fp4 --pe posit8_0 ...] [--count 100] [--seed 1] [--output FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bitkiln.hw.arith.round import rounder_for
+from bitkiln.hw.emit import Port
+from bitkiln.hw.mac.dot import DotUnit
+from bitkiln.models.design import DotDesign
+from bitkiln.models.errors import FAILED, BitkilnError
+
+from . import verilate
+from .batch import BatchModel
+from .block_check import BlockCheck, Segment, blocks_of, check_for
+from .cache import build_root, digest, write_atomic
+from .toolchain import require
+
+__all__ = ["MutationResult", "Survivor", "mutate_block", "mutate_unit", "main"]
+
+PES = ("fp4", "fp8_e4m3", "posit8_0")
+TARGET = 0.95
+SPARE = 1.25          # candidates asked for, over the relevant ones wanted
+HEAD_ROWS = 2048      # most mutants die here
+SAT_SECONDS = 20
+SELECT = "mutsel"
+
+# Down to gates, so that the inside of adders and multipliers can be wrong, not only their ports. Enables and clears
+# stay gates in front of plain flip-flops: they are part of what is to be tested.
+ELABORATE = """\
+read_verilog -noassert block.v
+hierarchy -check -top {top}
+{flatten}
+proc
+opt_expr
+opt_clean
+memory -nordff
+opt -nodffe -nosdff
+select -module {top}
+techmap
+simplemap
+select -clear
+opt -nodffe -nosdff
+write_rtlil block.il
+"""
+
+FLATTEN = "setattr -mod -unset keep_hierarchy *\n{keep}\nflatten"
+
+
+@dataclass(frozen=True)
+class Survivor:
+    """A relevant mutant that no vector noticed: the Yosys command that makes it, and how it was judged."""
+
+    command: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class MutationResult:
+    """Mutants of one block.
+
+    Attributes
+    ----------
+    unit, block, kind : str
+        Dot unit, module name and kind of block.
+    exhaustive : bool
+        Whether the unit test applies every input.
+    vectors : int
+        Rows of the unit test.
+    candidates : int
+        Mutants that exist; ``tried`` of them were simulated.
+    killed : int
+    equivalent : int
+        Survivors whose outputs equal the block's for every input (NOCHANGE).
+    allowed : int
+        Survivors of an exhaustive test that differ only where the block's contract leaves an output free (the
+        shift of a zero): they do what the block promises for every input.
+    survivors : list of Survivor
+        The relevant ones.
+    """
+
+    unit: str
+    block: str
+    kind: str
+    exhaustive: bool
+    vectors: int
+    candidates: int
+    tried: int
+    killed: int
+    equivalent: int
+    allowed: int
+    survivors: list[Survivor] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def relevant(self) -> int:
+        return self.killed + len(self.survivors)
+
+    @property
+    def rate(self) -> float:
+        """Share of the relevant mutants that were killed, 0..1."""
+        return self.killed / self.relevant if self.relevant else 0.0
+
+
+def mutate_unit(design: DotDesign, *, count: int = 100, seed: int = 1,
+                progress: Callable[[str], None] = lambda text: None) -> list[MutationResult]:
+    """Mutate every block of a dot unit on its own.
+
+    The dot unit itself gives the adder tree, the accumulator and the flags: its lanes and its rounder are blocks of
+    their own and stay whole there. All other blocks are mutated with what they contain.
+
+    Parameters
+    ----------
+    design : DotDesign
+    count : int
+        Relevant mutants to reach per block; smaller blocks give all that they have.
+    seed : int
+        Of the choice of mutants and of the random vectors.
+    """
+    top = DotUnit(design)
+    results = []
+    for name, block in blocks_of(top).items():
+        progress(f"{design.pe_name}: {name}")
+        results.append(mutate_block(block, unit=design.name, own_only=block is top, count=count, seed=seed))
+    return results
+
+
+def mutate_block(component, *, unit: str = "", own_only: bool = False, count: int = 100,
+                 seed: int = 1, check: BlockCheck | None = None) -> MutationResult:
+    """Mutate one block until ``count`` relevant mutants are judged or none are left.
+
+    Parameters
+    ----------
+    component : wiring.Component
+        A block that `check_for` knows.
+    own_only : bool
+        Leave the blocks inside as they are.
+    check : BlockCheck, optional
+        Other vectors than those of the unit test.
+
+    Raises
+    ------
+    BitkilnError
+        No check for the block, the block fails its own check, or a tool is missing.
+    """
+    started = time.perf_counter()
+    prepared, text = verilate.verilog_text(component)
+    check = check_for(component, seed) if check is None else check
+    segments = list(check.segments())
+    if not segments or not sum(segment.rows for segment in segments):
+        raise BitkilnError("nothing to check", where=prepared.top, exit_code=FAILED)
+    tried: dict[str, None] = {}
+    killed, equivalent, allowed, survivors = 0, 0, 0, []
+    wanted, candidates = int(count * SPARE), 0
+    with tempfile.TemporaryDirectory(prefix="bitkiln-") as folder:
+        inner = [name for name in blocks_of(component) if name != prepared.top] if own_only else []
+        netlist = _Netlist(Path(folder), text, prepared.top, prepared.ports, inner)
+        while True:
+            listed, candidates = netlist.candidates(wanted, seed)
+            batch = [mutant for mutant in listed if mutant not in tried]
+            if batch:
+                tried.update(dict.fromkeys(batch))
+                alive, model = _attack(netlist, batch, check, segments)
+                killed += len(batch) - len(alive)
+                for index in alive:
+                    verdict = _judge(check, segments, model, index, netlist, batch[index - 1], component, seed)
+                    equivalent += verdict == "equivalent"
+                    allowed += verdict == "allowed"
+                    if verdict not in ("equivalent", "allowed"):
+                        survivors.append(Survivor(batch[index - 1], verdict))
+            if killed + len(survivors) >= count or len(listed) >= candidates:
+                break
+            wanted = max(wanted * 2, len(tried) + count)
+    return MutationResult(unit or prepared.top, prepared.top, check.kind, check.exhaustive,
+                          sum(segment.rows - segment.skip for segment in segments), candidates, len(tried), killed,
+                          equivalent, allowed, survivors, time.perf_counter() - started)
+
+
+# Netlists ----------------------------------------------------------------------------------------
+
+
+class _Netlist:
+    """The gates of a block in a scratch folder, and what Yosys does with them; modules in ``whole`` stay whole."""
+
+    def __init__(self, folder: Path, text: str, top: str, ports: Sequence[Port], whole: Sequence[str] = ()):
+        self.folder, self.top, self.ports, self.runs = folder, top, tuple(ports), 0
+        (folder / "block.v").write_text(text)
+        self.yosys = require("yosys")
+        keep = f"setattr -mod -set keep_hierarchy 1 {' '.join(whole)}" if whole else ""
+        self._run(ELABORATE.format(top=top, flatten=FLATTEN.format(keep=keep)))
+
+    def _run(self, script: str) -> str:
+        # The WebAssembly build sees only files below its working folder.
+        self.runs += 1
+        name = f"run{self.runs}.ys"
+        (self.folder / name).write_text(script)
+        return verilate.run_command([self.yosys.path, "-Q", "-T", "-s", name], what="Yosys", where=self.top,
+                                    cwd=self.folder, env=self.yosys.environment())
+
+    def candidates(self, wanted: int, seed: int) -> tuple[list[str], int]:
+        """Up to ``wanted`` mutants (commands without sources), evenly spread, and how many exist. Clock ports are
+        left out: they are not arithmetic."""
+        self._run(f"read_rtlil block.il\nmutate -list 1000000 -module {self.top} -seed {seed} -o all.ys\n"
+                  f"mutate -list {int(wanted * 1.2) + 8} -module {self.top} -seed {seed} -o list.ys\n")
+        chosen, every = (self._commands(name) for name in ("list.ys", "all.ys"))
+        return (chosen[:wanted] if len(every) > wanted else every), len(every)
+
+    def _commands(self, name: str) -> list[str]:
+        lines = (self.folder / name).read_text().splitlines()
+        plain = (re.sub(r" -(?:wire|wirebit|src) \S+", "", line) for line in lines if line.startswith("mutate"))
+        return [line for line in plain if not re.search(r" -port \\?(?:C|CLK|clk)(?:\s|$)", line)]
+
+    def with_mutants(self, mutants: Sequence[str]) -> BatchModel:
+        """One module that holds them all: ``mutsel`` i is mutant i - 1, 0 the block itself."""
+        width = len(mutants).bit_length()
+        lines = [re.sub("^mutate ", f"mutate -ctrl {SELECT} {width} {at} ", mutant)
+                 for at, mutant in enumerate(mutants, 1)]
+        self._run("\n".join(["read_rtlil block.il", *lines, "opt_clean", "write_verilog -noattr mutants.v"]) + "\n")
+        return BatchModel.from_verilog((self.folder / "mutants.v").read_text(), self.top,
+                                       (*self.ports, Port(SELECT, "input", width)))
+
+    def proved_equal(self, mutant: str) -> bool | None:
+        """Whether SAT shows next state and outputs to be the same for every input and state; None: undecided."""
+        gate = mutant.replace(f"-module {self.top} ", "-module gate ")
+        log = self._run(f"""\
+read_rtlil block.il
+setattr -mod -unset top *
+copy {self.top} gate
+{gate}
+{FLATTEN.format(keep="")}
+techmap
+expose -dff -evert-dff {self.top} gate
+miter -equiv -flatten -make_outputs {self.top} gate miter
+hierarchy -top miter
+opt -full
+sat -prove trigger 0 -timeout {SAT_SECONDS} miter
+""")
+        if "SUCCESS!" in log:
+            return True
+        return False if "model found: FAIL!" in log else None
+
+
+# Judging -----------------------------------------------------------------------------------------
+
+
+def _attack(netlist: _Netlist, mutants: Sequence[str], check: BlockCheck,
+            segments: Sequence[Segment]) -> tuple[list[int], BatchModel]:
+    """Numbers (from 1) of the mutants that every vector passes, and the model that holds them."""
+    model = netlist.with_mutants(mutants)
+    for segment in segments:
+        if check.wrong(model, segment, {SELECT: 0}).any():
+            raise BitkilnError("the block fails its own check", where=netlist.top,
+                               help="run the unit tests first (tests/hw)", exit_code=FAILED)
+    alive = list(range(1, len(mutants) + 1))
+    for segment in (*(segment.head(HEAD_ROWS) for segment in segments), *segments):
+        alive = [index for index in alive if not check.wrong(model, segment, {SELECT: index}).any()]
+    return alive, model
+
+
+def _judge(check: BlockCheck, segments: Sequence[Segment], model: BatchModel, index: int, netlist: _Netlist,
+           mutant: str, component, seed: int) -> str:
+    """``equivalent``, ``allowed``, or why a survivor is relevant."""
+    if check.exhaustive:
+        same = all(_same(model.run({**segment.inputs, SELECT: 0}), model.run({**segment.inputs, SELECT: index}))
+                   for segment in segments)
+        return "equivalent" if same else "allowed"
+    for segment in check_for(component, seed + 1000).segments():  # other random vectors
+        if check.wrong(model, segment, {SELECT: index}).any():
+            return f"killed by the vectors of seed {seed + 1000}"
+    try:
+        equal = netlist.proved_equal(mutant)
+    except BitkilnError as error:
+        return f"undecided ({error.got})"
+    if equal:
+        return "equivalent"
+    return "undecided (SAT timeout)" if equal is None else "differs from the block for some input and state"
+
+
+def _same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    return all(np.array_equal(one[name], other[name]) for name in one)
+
+
+# Command -----------------------------------------------------------------------------------------
+
+
+def default_design(pe: str) -> DotDesign:
+    """The four-lane unit of a PE, with an output stage into its activation format where there is one."""
+    design = DotDesign.from_pe(pe)
+    rounded = design.with_options(output=design.activation)
+    try:
+        rounder_for(rounded)
+    except BitkilnError:
+        return design
+    return rounded
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry of ``make mutate``; the exit code is 1 where a block misses the target."""
+    from rich.console import Console
+    from rich.table import Table
+
+    parser = argparse.ArgumentParser(prog="python -m bitkiln.sim.mutate", description=__doc__.splitlines()[0])
+    parser.add_argument("--pe", action="append", help=f"PE name, may be repeated (default: {', '.join(PES)})")
+    parser.add_argument("--count", type=int, default=100, help="relevant mutants per block")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--output", type=Path, help="JSON file (default: build/mutation/<digest>.json)")
+    options = parser.parse_args(arguments)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    started = time.perf_counter()
+    try:
+        if options.count < 1:
+            raise BitkilnError("out of range", where="--count", got=options.count, expected="1 or more")
+        designs = [default_design(pe) for pe in options.pe or PES]
+        results: list[MutationResult] = []
+        for design in designs:
+            results += mutate_unit(design, count=options.count, seed=options.seed,
+                                   progress=lambda text: console.print(text, style="dim"))
+    except BitkilnError as error:
+        print(error.render(), file=sys.stderr)
+        return error.exit_code
+    seconds = time.perf_counter() - started
+
+    table = Table(title=f"Yosys mutants, seed {options.seed}: at least {TARGET:.0%} of the relevant ones killed")
+    for heading in ("block", "kind", "vectors", "relevant", "killed", "rate", "equivalent", "allowed", "seconds"):
+        table.add_column(heading, justify="left" if heading in ("block", "kind") else "right")
+    for result in results:
+        table.add_row(result.block, result.kind, f"{result.vectors:,}" + ("" if result.exhaustive else " *"),
+                      f"{result.relevant}" + ("" if result.tried < result.candidates else " (all)"),
+                      str(result.killed), f"{result.rate:.1%}", str(result.equivalent), str(result.allowed),
+                      f"{result.seconds:.1f}", style=None if result.rate >= TARGET else "bold red")
+    console.print(table)
+    console.print("* random, corners and runs over time; all others: every input. 'equivalent' and 'allowed' mutants "
+                  "do what the block promises and are not relevant.")
+    for result in results:
+        for survivor in result.survivors:
+            console.print(f"{result.block}: survived: {survivor.command} ({survivor.reason})", markup=False,
+                          soft_wrap=True)
+    passed = all(result.relevant and result.rate >= TARGET for result in results)
+    path = options.output or build_root() / "mutation" / f"{digest(*(d.name for d in designs), options)[:12]}.json"
+    report = {"schema": "bitkiln.mutation/1", "seed": options.seed, "count": options.count, "target": TARGET,
+              "passed": passed, "seconds": round(seconds, 1), "yosys": require("yosys").version,
+              "blocks": [{**asdict(result), "relevant": result.relevant, "rate": result.rate} for result in results]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(report, indent=2) + "\n")
+    console.print(f"{'passed' if passed else 'failed'} in {seconds:.0f} s, written to {path}", soft_wrap=True)
+    return 0 if passed else FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""The mutation runs themselves: they see good tests as good and bad ones as bad."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from bitkiln.hw.formats.decode import decoder_for
+from bitkiln.models.design import DotDesign
+from bitkiln.models.errors import BitkilnError
+from bitkiln.models.formats import get_format
+from bitkiln.sim.block_check import Segment, check_for
+from bitkiln.sim.mutate import PES, TARGET, _Netlist, default_design, main, mutate_block, mutate_unit
+from bitkiln.sim.toolchain import find
+from bitkiln.sim.verilate import verilog_text
+
+pytestmark = pytest.mark.skipif(find("yosys") is None, reason="no Yosys: pip install 'bitkiln[test]'")
+
+
+def with_codes(decoder, codes: np.ndarray):
+    """The unit test of a decoder with these codes alone."""
+    check = check_for(decoder)
+    every = next(check.segments())
+    chosen = Segment({"code": every.inputs["code"][codes]}, {k: v[codes] for k, v in every.expected.items()})
+    return dataclasses.replace(check, exhaustive=False, segments=lambda: iter([chosen]))
+
+
+def test_exhaustive_vectors_kill_all_relevant_mutants() -> None:
+    result = mutate_block(decoder_for(get_format("posit8_0")), count=60, seed=3)
+    assert result.relevant >= 60 and result.rate == 1.0 and result.survivors == []
+    assert result.killed + result.equivalent + result.allowed == result.tried <= result.candidates
+
+
+def test_few_vectors_are_seen_to_be_few() -> None:
+    decoder = decoder_for(get_format("posit8_0"))
+    result = mutate_block(decoder, count=60, seed=3, check=with_codes(decoder, np.array([0, 1, 0x40, 0x80])))
+    assert result.rate < TARGET and result.survivors
+    assert all(survivor.command.startswith("mutate -mode ") for survivor in result.survivors)
+
+
+def test_sat_agrees_with_all_inputs(tmp_path) -> None:
+    """The proof that makes a survivor irrelevant, held against the exhaustive comparison."""
+    decoder = decoder_for(get_format("fp6_e3m2"))
+    prepared, text = verilog_text(decoder)
+    netlist = _Netlist(tmp_path, text, prepared.top, prepared.ports)
+    mutants, _ = netlist.candidates(10, 5)
+    model, codes = netlist.with_mutants(mutants), np.arange(64)
+
+    def outputs(index: int) -> list:
+        return [values.tolist() for values in model.run({"code": codes, "mutsel": index}).values()]
+
+    verdicts = [netlist.proved_equal(mutant) for mutant in mutants]
+    assert verdicts == [outputs(index) == outputs(0) for index in range(1, len(mutants) + 1)]
+    harmless = mutants[0].replace("-mode inv", "-mode none").replace("-mode const0", "-mode none")
+    assert netlist.proved_equal(harmless.replace("-mode const1", "-mode none")) is True
+
+
+def test_a_block_that_fails_its_own_check_is_no_start() -> None:
+    decoder = decoder_for(get_format("fp4"))
+    check = check_for(decoder)
+    segment = next(check.segments())
+    wrong = Segment(segment.inputs, {"value": segment.expected["value"] + 1})
+    with pytest.raises(BitkilnError, match="the block fails its own check"):
+        mutate_block(decoder, check=dataclasses.replace(check, segments=lambda: iter([wrong])))
+
+
+def test_command_writes_its_report(tmp_path, capsys) -> None:
+    path = tmp_path / "report.json"
+    assert main(["--pe", "int2", "--count", "5", "--output", str(path)]) == 0
+    report = json.loads(path.read_text())
+    assert report["passed"] and report["seed"] == 1
+    assert {block["kind"] for block in report["blocks"]} >= {"lane product", "dot unit"}
+    assert "rate" in capsys.readouterr().out
+
+
+def test_wrong_arguments() -> None:
+    assert main(["--pe", "nonsense"]) == 2
+    assert main(["--count", "0"]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pe", PES)
+def test_unit_tests_kill_the_mutants(pe: str) -> None:
+    design: DotDesign = default_design(pe)
+    for result in mutate_unit(design, seed=11):
+        assert result.rate >= TARGET, f"{result.block}: {result.survivors}"
+        assert result.relevant >= 100 or result.tried == result.candidates
