@@ -47,12 +47,14 @@ KEYWORDS = frozenset(_WORDS.split())
 
 # No source attributes reach this script (``emit_src=False``), so nothing has to be stripped and keep_hierarchy
 # survives. Case tables become constant memories: a 256-entry decoder is 68 LUT4 this way and 260 as multiplexers.
+# Nor does the text say which module is the top: Yosys 0.70 has crashed in `hierarchy -top` on such a mark.
 SCRIPT = """hierarchy -check
 proc
 opt_expr
 opt_clean -purge
 memory_collect
 attrmap -remove full_case -remove unused_bits
+attrmap -modattr -remove top -remove generator
 write_verilog
 """
 

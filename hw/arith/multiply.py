@@ -129,7 +129,8 @@ class RadixRow(Part):
 
     def __init__(self, width: int, keep: bool = True):
         self.width = width
-        super().__init__({"a": In(width), "two": In(1), "one": In(1), "row": Out(width + 1)}, f"radix_row_{width}", keep)
+        super().__init__({"a": In(width), "two": In(1), "one": In(1), "row": Out(width + 1)},
+                         f"radix_row_{width}", keep)
 
     def elaborate(self, platform) -> Module:
         m = Module()

@@ -1,12 +1,14 @@
 # amaranth: UnusedElaboratable=no
 """Decoders: a code to sign, integer significand and shift.
 
-``value = (-1)**sign * significand * 2**(shift - min_shift + unit_exponent)``. One interface for every family, so that products and shifters do not know formats::
+``value = (-1)**sign * significand * 2**(shift - min_shift + unit_exponent)``. One interface for every family, so
+that products and shifters do not know formats::
 
-    code ──► [ Decoder ] ──► sign, significand, shift, (subnormal), (nan, inf, illegal)
+    code ──► [ Decoder ] ──► sign, significand, shift, (nan, inf, illegal)
 
 ``significand`` need not be normalised: no decoder contains a shifter. For NaN, NaR and infinity significand and
-shift are arbitrary: the flag keeps the cycle out of the accumulator. Integers and fixed point need no decoder: their code is the signed significand.
+shift are arbitrary: the flag keeps the cycle out of the accumulator. Integers and fixed point need no decoder: their
+code is the signed significand.
 """
 
 from __future__ import annotations
@@ -43,8 +45,8 @@ class Decoder(wiring.Component):
         Present as the format has them.
     """
 
-    def __init__(self, fmt: Format, significand_shape: Shape, min_shift: int, max_shift: int,
-                 *, shift_bits: int | None = None, has_subnormal: bool = False, keep: bool = True):
+    def __init__(self, fmt: Format, significand_shape: Shape, min_shift: int, max_shift: int, *,
+                 shift_bits: int | None = None, has_subnormal: bool = False, keep: bool = True):
         self.format, self.keep = fmt, keep
         self.significand_shape = Shape.cast(significand_shape)
         self.min_shift, self.max_shift, self.has_subnormal = min_shift, max_shift, has_subnormal

@@ -98,7 +98,8 @@ class DotUnit(wiring.Component):
         return {"activation": d.activation.name, "weight": d.weight.name, "lanes": d.lanes,
                 "accumulator": {"kind": d.accumulator.kind, "depth": d.accumulator.depth,
                                 "bits": d.accumulator_bits, "overflow": d.accumulator.overflow},
-                "pipeline": d.pipeline, "output": d.output and d.output.name, "specials": d.specials, "multiplier": d.multiplier,
+                "pipeline": d.pipeline, "output": d.output and d.output.name, "specials": d.specials,
+                "multiplier": d.multiplier,
                 "product_exponent": d.product_exponent}
 
     @property

@@ -165,11 +165,13 @@ def test_bad_operands_are_refused():
     with pytest.raises(BitkilnError, match=r"error: shape mismatch at a and w: got '\(1, 2, 4\) and \(1, 3, 4\)', "
                                            r"expected equal shapes \(\.\.\., cycles, lanes\)"):
         dot(design, good, np.zeros((3, 4), int))
-    with pytest.raises(BitkilnError, match=r"error: code outside the format at w\[5\]: got 16, expected 0 to 15 \(fp4\)"):
+    with pytest.raises(BitkilnError, match=r"error: code outside the format at w\[5\]: got 16, "
+                                           r"expected 0 to 15 \(fp4\)"):
         bad = good.copy()
         bad[1, 1] = 16
         dot(design, good, bad)
     with pytest.raises(BitkilnError, match="error: wrong dtype at a: got 'float64', expected integer codes"):
         dot(design, good.astype(float), good)
-    with pytest.raises(BitkilnError, match=r"error: wrong shape at a: got \(1, 2, 3\), expected \(\.\.\., cycles, 4 lanes\)"):
+    with pytest.raises(BitkilnError, match=r"error: wrong shape at a: got \(1, 2, 3\), "
+                                           r"expected \(\.\.\., cycles, 4 lanes\)"):
         dot(design, good[:, :3], good[:, :3])
