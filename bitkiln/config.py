@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .engines import engine, engine_names
+from .models.design import MAX_PIPELINE
 from .models.errors import BitkilnError, nearest
 from .yamlfile import Document, parse_yaml, read_yaml
 
@@ -86,12 +87,16 @@ class DotUnitConfig(_Strict):
     formats: FormatsConfig | None = None
     formats_defined: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Own formats by name: family and its parameters.")
-    lanes: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Products per cycle.")
+    lanes: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        None, description="Products per cycle; default 4, or 1 where sums are rounded to fp32 each cycle.")
     accumulator: AccumulatorConfig = AccumulatorConfig()
-    pipeline: Annotated[int, Field(ge=0, le=4)] = Field(
+    pipeline: Annotated[int, Field(ge=0, le=MAX_PIPELINE)] = Field(
         0, description="Register stages between operands and accumulator.")
     output: OutputConfig = OutputConfig()
     specials: bool = Field(True, description="Build NaN and infinity logic where the formats have them.")
+    multiplier: Literal["chains", "luts", "operator"] = Field(
+        "chains", description="Row adders of signed multipliers: carry chains (fewest cells), LUTs, or left to the "
+                              "synthesis tool (DSP blocks).")
     target: TargetConfig = TargetConfig()
 
 
@@ -254,7 +259,7 @@ def load_design(path: Path | None = None, *, preset: str | None = None,
     config = parsed.model_dump(mode="json")
     config["formats"] = {"activation": design.activation.name, "weight": design.weight.name}
     del config["pe"]                                    # said by formats
-    config["accumulator"]["kind"] = design.accumulator.kind
+    config["accumulator"]["kind"], config["lanes"] = design.accumulator.kind, design.lanes
     rtl = {key: value for key, value in config.items() if key != "target"}
     digest = hashlib.sha256(json.dumps(rtl, sort_keys=True).encode()).hexdigest()[:12]
     return Resolved(entry, config["name"] or design.name, design, config, digest,
@@ -450,8 +455,9 @@ def build_dot_unit(parsed: DotUnitConfig | None, data: dict[str, Any], where: An
     kind = settings.kind or ("fp32" if wide else "exact")
     try:
         accumulator = Accumulator(kind=kind, depth=settings.depth, bits=settings.bits, overflow=settings.overflow)
-        design = DotDesign(activation, weight, lanes=parsed.lanes, accumulator=accumulator,
-                           pipeline=parsed.pipeline, output=output, specials=parsed.specials)
+        lanes = parsed.lanes or (1 if kind == "fp32" else 4)
+        design = DotDesign(activation, weight, lanes=lanes, accumulator=accumulator, pipeline=parsed.pipeline,
+                           output=output, specials=parsed.specials, multiplier=parsed.multiplier)
     except BitkilnError as error:
         path = tuple((error.where or "").split("."))
         errors.append(_relocate(error, where(path) if path[0] in DotUnitConfig.model_fields else where(())))

@@ -19,7 +19,7 @@ from amaranth.lib import wiring
 
 from bitkiln.hw.emit import ports_of, shared, units
 from bitkiln.models.errors import FAILED, BitkilnError
-from bitkiln.models.formats import Format, Special
+from bitkiln.models.formats import Format, Special, get_format
 from bitkiln.models.golden.dot import trace
 from bitkiln.models.golden.integers import to_float64_odd
 
@@ -300,8 +300,11 @@ def _multiplier(component, seed: int) -> BlockCheck:
     inputs, exhaustive = _inputs(component, seed)
     shapes = {port.name: port for port in ports_of(component)}
     a, b = (_signed(inputs[name], shapes[name].width, shapes[name].signed) for name in ("a", "b"))
-    product = a * b
-    return BlockCheck("multiplier", exhaustive, lambda: iter([Segment(inputs, {"o": product})]),
+    product, latency = a * b, len(component.cuts)
+    if latency:  # row t shows the inputs of row t - latency + 1
+        product = np.roll(product, latency - 1)
+    return BlockCheck("multiplier", exhaustive and not latency,
+                      lambda: iter([Segment(inputs, {"o": product}, max(latency - 1, 0))]),
                       lambda outputs: {"o": outputs["o"].astype(np.int64) + outputs.get("carry", 0)})
 
 
@@ -454,13 +457,18 @@ def _rounding_cases(fmt: Format, width: int, unit: int, seed: int) -> np.ndarray
     rng = np.random.default_rng(seed)
     low, high = -(1 << (width - 1)), (1 << (width - 1)) - 1
     picked = {0, low, high}
-    # Twice the units, so that the mean of two neighbours is a whole number; posit ties need not be the mean: with
-    # exponent bits cut off they are found among the powers of two and by the walk below.
+    # Twice the units, so that the mean of two neighbours is a whole number. A posit's tie need not be the mean: it is
+    # the posit of one more bit between the two.
     codes = np.arange(1 << fmt.bits) if fmt.bits <= 12 else rng.integers(0, 1 << fmt.bits, 8192)
     codes = codes[fmt.unpack(codes).special == Special.NONE]
     place = fmt.unit_exponent - unit
     doubled = sorted({abs(int(v)) * 2 for v in fmt.units(codes)})
     points = [*doubled, *((x + y) // 2 for x, y in zip(doubled, doubled[1:], strict=False))]
+    if fmt.family == "posit" and fmt.bits < 16:
+        finer = get_format(f"posit{fmt.bits + 1}_{fmt.es}")
+        ties = finer.units(np.arange(1, 1 << fmt.bits, 2)).astype(object)
+        points += (ties << 1 + finer.unit_exponent - fmt.unit_exponent if finer.unit_exponent >= fmt.unit_exponent - 1
+                   else ties >> fmt.unit_exponent - finer.unit_exponent - 1).tolist()
     for point in points:
         near = point << (place - 1) if place >= 1 else point >> (1 - place)
         picked.update(near + step for step in (-2, -1, 0, 1, 2))

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Multipliers. One interface, three structures; `multiplier_for` chooses by the operands.
 
 ========================  =======================================  =================================
@@ -18,7 +19,7 @@ from amaranth.lib.wiring import In, Out
 from ..emit import shared
 from .cells import AndAdd, AndAddFirst, FullAdd, Part
 
-__all__ = ["Multiplier", "ArrayMultiplier", "OperatorMultiplier", "RadixMultiplier", "multiplier_for"]
+__all__ = ["ArrayMultiplier", "Multiplier", "OperatorMultiplier", "RadixMultiplier", "multiplier_for", "radix_rows"]
 
 
 def _shape_name(shape: Shape) -> str:
@@ -26,7 +27,8 @@ def _shape_name(shape: Shape) -> str:
 
 
 class Multiplier(wiring.Component):
-    """``o + carry = a * b`` of two integers, each signed or unsigned; combinational.
+    """``o + carry = a * b`` of two integers, each signed or unsigned; combinational but
+    for ``cuts``.
 
     Keeps its hierarchy: fused with an adder by Yosys (``alumacc``) the pair would cost 1.4-2.2 times the LUTs.
 
@@ -41,6 +43,7 @@ class Multiplier(wiring.Component):
     structure: str
     has_carry = False
     keep_hierarchy = True
+    cuts: frozenset = frozenset()  # registers inside
 
     def __init__(self, a: Shape, b: Shape, keep: bool = True):
         self.a_shape, self.b_shape, self.keep = Shape.cast(a), Shape.cast(b), keep
@@ -159,6 +162,35 @@ class RadixTopRow(Part):
         return m
 
 
+def radix_rows(m: Module, multiplicand: Value, multiplier: Value, keep: bool) -> tuple[list[Value], list[Value]]:
+    """Rows of weight 4**d and, for each, the plus one that it owes; either operand may be unsigned."""
+    a = multiplicand if multiplicand.shape().signed else Cat(multiplicand, Const(0, 1))
+    width = len(a)
+    b = list(multiplier)
+    if not multiplier.shape().signed:
+        b.append(Const(0, 1))
+    if len(b) % 2:
+        b.append(b[-1])
+    digits = len(b) // 2
+    carry: Value = Const(0, 1)
+    rows, negatives = [], []
+    for d in range(digits):
+        low, high = b[2 * d], b[2 * d + 1]
+        if d == digits - 1:
+            m.submodules[f"row{d}"] = row = shared(RadixTopRow(width, keep))
+            m.d.comb += [row.a.eq(a), row.hi.eq(high), row.lo.eq(low), row.carry.eq(carry)]
+            negatives.append(row.negative)
+        else:
+            one, two, following = (Signal(name=f"{n}{d}") for n in ("one", "two", "carry"))
+            m.d.comb += [one.eq(low ^ carry), two.eq(high ^ (low & carry)), following.eq(high & (low | carry))]
+            m.submodules[f"row{d}"] = row = shared(RadixRow(width, keep))
+            m.d.comb += [row.a.eq(a), row.one.eq(one), row.two.eq(two)]
+            negatives.append(one & two)
+            carry = following
+        rows.append(row.row)
+    return rows, negatives
+
+
 class RadixMultiplier(Multiplier):
     """Signed: radix-4 rows whose four multiples fit a two-bit select, so a row bit is one LUT4.
 
@@ -190,30 +222,8 @@ class RadixMultiplier(Multiplier):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        a = self.a if self.a_shape.signed else Cat(self.a, Const(0, 1))
-        width = len(a)
-        b = list(self.b)
-        if not self.b_shape.signed:
-            b.append(Const(0, 1))
-        if len(b) % 2:
-            b.append(b[-1])
-        digits = len(b) // 2
-        carry: Value = Const(0, 1)
-        rows, negatives = [], []
-        for d in range(digits):
-            low, high = b[2 * d], b[2 * d + 1]
-            if d == digits - 1:
-                m.submodules[f"row{d}"] = row = shared(RadixTopRow(width, self.keep))
-                m.d.comb += [row.a.eq(a), row.hi.eq(high), row.lo.eq(low), row.carry.eq(carry)]
-                negatives.append(row.negative)
-            else:
-                one, two, following = (Signal(name=f"{n}{d}") for n in ("one", "two", "carry"))
-                m.d.comb += [one.eq(low ^ carry), two.eq(high ^ (low & carry)), following.eq(high & (low | carry))]
-                m.submodules[f"row{d}"] = row = shared(RadixRow(width, self.keep))
-                m.d.comb += [row.a.eq(a), row.one.eq(one), row.two.eq(two)]
-                negatives.append(one & two)
-                carry = following
-            rows.append(row.row)
+        rows, negatives = radix_rows(m, self.a, self.b, self.keep)
+        width, digits = len(rows[0]) - 1, len(rows)
         m.d.comb += self.carry.eq(negatives[0])
         out: list[Value] = []
         total = rows[0]
@@ -230,7 +240,7 @@ class RadixMultiplier(Multiplier):
 
 
 def multiplier_for(a: Shape, b: Shape, *, keep: bool = True, structure: str = "chains",
-                   chain_rows: int = 0) -> Multiplier:
+                   chain_rows: int = 0, cuts: frozenset = frozenset()) -> Multiplier:
     """The smallest structure for two shapes.
 
     Parameters
@@ -241,11 +251,18 @@ def multiplier_for(a: Shape, b: Shape, *, keep: bool = True, structure: str = "c
         ``chains``, ``luts`` (row adders of signed multipliers) or ``operator`` (left to the tool, DSP blocks).
     chain_rows : int
         Rows of an unsigned array that use carry chains.
+    cuts : frozenset of str
+        Of a pipelined lane: with any of them the fast tree, which takes the registers ``decode`` and ``rows``.
     """
     a, b = Shape.cast(a), Shape.cast(b)
     narrow = min(a.width, b.width)
     if structure == "operator" or narrow == 1:
         return OperatorMultiplier(a, b, keep)
+    # A product of so few unsigned bits is two levels of LUTs.
+    if cuts and structure == "chains" and (a.signed or b.signed or a.width + b.width > 6):
+        from .tree import TreeMultiplier
+
+        return TreeMultiplier(a, b, cuts & {"decode", "rows"})
     if a.signed or b.signed:
         return RadixMultiplier(a, b, keep, structure == "luts")
     return ArrayMultiplier(a, b, keep, min(chain_rows, b.width - 1))

@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 
 from bitkiln.models.design import DotDesign
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.formats import Format
 
 from .normalise import normalise
+from .posit_round import PositRounder
+from .rounder import Rounder
 
 __all__ = ["Rounder", "FloatRounder", "IntRounder", "rounder_for"]
-
-
-class Rounder(wiring.Component):
-    """Base: ``o = round(i * 2**unit_exponent)``, combinational.
-
-    Members
-    -------
-    i : In(signed(width))
-    nan, inf_pos, inf_neg : In(1), those in ``flags``
-    o : Out(format.bits)
-    """
-
-    def __init__(self, width: int, unit_exponent: int, fmt: Format, flags: tuple[str, ...] = ()):
-        self.width, self.unit_exponent, self.format, self.flags = width, unit_exponent, fmt, tuple(flags)
-        members = {"i": In(signed(width)), "o": Out(fmt.bits)}
-        members.update({flag: In(1) for flag in self.flags})
-        super().__init__(members)
-
-    @property
-    def module_name(self) -> str:
-        u = self.unit_exponent
-        unit = f"m{-u}" if u < 0 else f"p{u}"
-        return f"round_s{self.width}{unit}_{self.format.name}" + "".join(f"_{flag}" for flag in self.flags)
 
 
 class FloatRounder(Rounder):
@@ -156,8 +133,8 @@ def rounder_for(design: DotDesign) -> Rounder:
         return FloatRounder(design.accumulator_bits, unit, fmt, flags)
     if fmt.family in ("int", "fixed"):
         return IntRounder(design.accumulator_bits, unit, fmt, flags)
+    if fmt.family == "posit":
+        return PositRounder(design.accumulator_bits, unit, fmt, flags)
     raise BitkilnError("no output stage for this format", where="output", got=fmt.name,
                        expected="an integer, fixed-point, minifloat or posit format")
 
-
-_ = unsigned

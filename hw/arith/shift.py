@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Product alignment: ``product * 2**shift`` as a signed fixed-point number, pruned by what can occur.
 
 The set of reachable (shift, product) pairs of two formats is known: large shifts come with few live bits,

@@ -69,7 +69,7 @@ class Decoder(wiring.Component):
         return f"decode_{self.format.name}" + ("" if self.keep else "_flat")
 
     def fields(self) -> list[tuple[int, int]]:
-        """(significand, shift with its correction) of every finite code, sign-magnitude forms without the sign: what the
+        """(significand, corrected shift) of every finite code, sign-magnitude forms without the sign: what the
         product shifter may rely on."""
         raise NotImplementedError
 

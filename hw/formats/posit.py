@@ -114,7 +114,8 @@ class RegimeCount(Part):
     def elaborate(self, platform) -> Module:
         m = Module()
         bits = _count(list(self.thermometer), len(self.count))
-        bits[0] = self.thermometer.xor()
+        if self.keep_hierarchy:  # fewer LUTs, but deeper
+            bits[0] = self.thermometer.xor()
         m.d.comb += self.count.eq(Cat(*bits))
         return m
 
@@ -182,6 +183,9 @@ class PositDecoder(Decoder):
         code, top, sign = self.code, bits - 2, self.code[-1]
         same: list[Value] = [Const(0, 1)] * top + [Const(1, 1)]  # code bits top..i are all equal
         at, above = top, Const(1, 1)
+        if not keep:  # pipelined: each from the code itself
+            same[:top] = [~(code[i:top] ^ code[top].replicate(top - i)).any() for i in range(top)]
+            at = 0
         while at:
             low = max(at - 4, 0)
             m.submodules[f"run{low}"] = run = shared(RegimeRun(at - low, keep))
@@ -200,8 +204,14 @@ class PositDecoder(Decoder):
         m.d.comb += up.eq(code[top] ^ sign)
         exponent = Signal(es)
         if es:
-            m.submodules.exponent = select = shared(ExponentSelect(bits, es, keep))
-            m.d.comb += [select.code.eq(code), select.count.eq(run_length), exponent.eq(select.exponent)]
+            if keep:
+                m.submodules.exponent = select = shared(ExponentSelect(bits, es, keep))
+                m.d.comb += [select.code.eq(code), select.count.eq(run_length), exponent.eq(select.exponent)]
+            else:  # by the end of the run itself: it is there earlier than its length
+                ends = [same[top - k] & ~same[top - k - 1] for k in range(top)]
+                m.d.comb += exponent.eq(Cat(*[
+                    Cat(*[ends[k] & code[top - 2 - k - i] for k in range(top - 1 - i)]).any() ^ sign
+                    for i in reversed(range(es))]))
         # shift = 2**es * regime + exponent + min(run, fraction bits) + constant; -minpos adds one more.
         long, extra = same[top - fraction_bits - 1], Signal()
         m.d.comb += extra.eq(same[0] & ~up)

@@ -33,7 +33,9 @@ _CUTS = {
     1: ("multiply",),
     2: ("multiply", "align"),
     3: ("decode", "multiply", "align"),
-    4: ("decode", "multiply", "align", "sum"),
+    4: ("decode", "rows", "multiply", "align"),
+    5: ("decode", "rows", "multiply", "align", "sum"),
+    6: ("decode", "rows", "multiply", "align", "tree", "sum"),
 }
 
 
@@ -114,18 +116,17 @@ class DotUnit(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         design, cuts = self.design, cuts_of(self.design)
-        lane_cuts = cuts - {"sum"}
+        lane_cuts = cuts - {"sum", "tree"}
 
         lanes = []
         fused = fused_fp32(design)
         for i in range(design.lanes):
-            lane = LaneProduct(design.activation, design.weight, lane_cuts, align=not fused, multiplier=design.multiplier)
+            lane = LaneProduct(design.activation, design.weight, lane_cuts, align=not fused,
+                               multiplier=design.multiplier)
             m.submodules[f"lane{i}"] = unit = shared(lane)
             m.d.comb += [unit.a.eq(self.a.word_select(i, design.activation.bits)),
                          unit.w.eq(self.w.word_select(i, design.weight.bits))]
             lanes.append(unit)
-        total = sum_terms(m, [Term(unit.value, (unit.carry,) if lane.has_carry else (), lane.limit)
-                              for unit in lanes])
 
         def register(value: Value, name: str, stages: int) -> Value:
             for stage in range(stages):
@@ -134,25 +135,30 @@ class DotUnit(wiring.Component):
                 value = held
             return value
 
+        total = sum_terms(m, [Term(unit.value, (unit.carry,) if lane.has_carry else (), lane.limit) for unit in lanes],
+                          (lambda value, name: register(value, name, 1)) if "tree" in cuts else None)
         events = {flag: Cat(getattr(unit, flag) for unit in lanes).any() for flag in lane.flags}
+        events = {name: register(value, f"{name}_tree", int("tree" in cuts)) for name, value in events.items()}
         late = "sum" in cuts
+        en = register(self.en, "en", len(cuts) - late)
+        # A cycle with a NaN or an infinity only sets flags: gating the enable is cheaper than zeroing its terms.
+        special = [events[flag] for flag in ("nan", "inf_pos", "inf_neg") if flag in events]
+        update = en & ~Cat(*special).any() if special and design.accumulator.kind != "fp32" else en
         if late:
+            en, update = register(en, "en_late", 1), register(update, "update", 1)
             carries = tuple(register(carry, "total_carry", 1) for carry in total.carries)
             total = Term(register(total.value, "total", 1), carries, total.limit)
             events = {name: register(value, name, 1) for name, value in events.items()}
-        en = register(self.en, "en", len(cuts))
         clear = register(self.clear, "clear", len(cuts))
 
         if fused:
-            shift, sign = (register(x, n, int(late)) for x, n in ((lanes[0].shift, "shift"), (lanes[0].sign, "sign")))
+            stages = len(cuts & {"tree", "sum"})
+            shift, sign = (register(getattr(lanes[0], name), name, stages) for name in ("shift", "sign"))
             following = self._fused(m, lane, total.value, sign, shift, events)
         elif design.accumulator.kind == "fp32":
             following = self._fp32(m, total, events)
         else:
             following = self._integer(m, total, events)
-        # A cycle with a NaN or an infinity only sets flags: gating the enable is cheaper than zeroing its terms.
-        special = [events[flag] for flag in ("nan", "inf_pos", "inf_neg") if flag in events]
-        update = en & ~Cat(*special).any() if special and design.accumulator.kind != "fp32" else en
         state = Signal(self.acc.shape(), name="state", reset_less=True)
         m.d.comb += self.acc.eq(state)
         with m.If(clear):

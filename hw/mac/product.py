@@ -21,7 +21,7 @@ __all__ = ["LaneProduct", "CUTS"]
 # A product of so few bits is smaller when the tool sees it whole.
 TINY_BITS = 8
 # Where pipeline registers may stand, in the order of the data.
-CUTS = ("decode", "multiply", "align")
+CUTS = ("decode", "rows", "multiply", "align")
 
 
 class _Operand:
@@ -95,7 +95,8 @@ class LaneProduct(wiring.Component):
     ----------
     activation, weight : Format
     cuts : frozenset of str
-        Pipeline registers after ``decode``, ``multiply`` and ``align``; latency = len(cuts).
+        Pipeline registers after ``decode``, inside (``rows``) and after ``multiply`` and after ``align``;
+        latency = len(cuts).
     align : bool
         Without it ``value`` is the bare significand product, with ``sign`` and ``shift`` beside it.
     multiplier : str
@@ -128,7 +129,8 @@ class LaneProduct(wiring.Component):
         self.shifted = any(d is not None and d.has_shift for d in decoders)
         # A multiplier may leave its last plus one to the accumulator only where nothing stands between.
         self.multiplier = multiplier_for(*shapes, keep=self.keep, structure=multiplier,
-                                         chain_rows=self._chain_rows(shapes))
+                                         chain_rows=self._chain_rows(shapes),
+                                         cuts=self.cuts - {"decode"} if any(decoders) else self.cuts)
         plain = not self.shifted and not self.has_sign
         self.has_carry = align and (self.has_sign or (plain and self.multiplier.has_carry))
         self.drop = sum(d.min_shift for d in decoders if d)
@@ -185,17 +187,23 @@ class LaneProduct(wiring.Component):
 
         signs = [x.sign for x in (a, w) if x.sign is not None]
         sign: Value = signs[0] ^ signs[1] if len(signs) == 2 else signs[0] if signs else Const(0, 1)
-        sign = register("decode", sign, "sign")
+        sign = register("rows", register("decode", sign, "sign"), "sign")
         multiply = shared(self.multiplier)
         m.submodules.multiply = multiply
-        m.d.comb += [multiply.a.eq(register("decode", a.significand, "a_significand")),
-                     multiply.b.eq(register("decode", w.significand, "w_significand"))]
+        for port, x in (("a", a), ("b", w)):
+            operand = x.significand
+            if "decode" not in self.multiplier.cuts:
+                operand = register("decode", operand, f"{port}_significand")
+            m.d.comb += getattr(multiply, port).eq(operand)
         product: Value = multiply.o
+        owed: Value = multiply.carry if self.multiplier.has_carry else Const(0, 1)
+        if "rows" not in self.multiplier.cuts:  # no place for it inside
+            product, owed = register("rows", product, "product"), register("rows", owed, "owed")
         carry: Value = Const(0, 1)
         if self.multiplier.has_carry and self.has_carry and not signs:
-            carry = register("multiply", multiply.carry, "carry")
+            carry = register("multiply", owed, "carry")
         elif self.multiplier.has_carry:
-            product = (product + multiply.carry)[:len(product)].as_signed()
+            product = (product + owed)[:len(product)].as_signed()
         product = register("multiply", product, "product")
         sign = register("multiply", sign, "sign")
         shift = self._shift(m, a, w, register) if self.shifted else Const(0, 1)
@@ -233,7 +241,7 @@ class LaneProduct(wiring.Component):
         if len(shifting) == 1:
             x = shifting[0]
             total: Value = x.shift if x.normal is None else Cat(x.shift[0] | ~x.normal, x.shift[1:])
-            return register("multiply", register("decode", total, "shift"), "shift")
+            return register("multiply", register("rows", register("decode", total, "shift"), "shift"), "shift")
         corrections = tuple(x.normal is not None for x in (a, w))
         # Corrections make a chain worth it: one of them is its carry-in.
         adder = shared(ShiftSum(len(a.shift), len(w.shift), corrections, self.max_shift.bit_length(),
@@ -244,7 +252,7 @@ class LaneProduct(wiring.Component):
         for name, x in (("a", a), ("b", w)):
             if x.normal is not None:
                 m.d.comb += getattr(adder, f"{name}_normal").eq(register("decode", x.normal, f"{name}_normal"))
-        return register("multiply", adder.total, "shift")
+        return register("multiply", register("rows", adder.total, "shift"), "shift")
 
     def _folded(self, product: Value, sign: Value) -> Value:
         """One's complement of a product that needs no shift."""

@@ -13,7 +13,7 @@ __all__ = ["Accumulator", "DotDesign", "parse_pe", "ACCUMULATORS", "MAX_LANES", 
 ACCUMULATORS = ("exact", "fp32", "int32")
 MULTIPLIERS = ("chains", "luts", "operator")
 MAX_LANES = 64
-MAX_PIPELINE = 4
+MAX_PIPELINE = 6
 MAX_ACCUMULATOR_BITS = 2048
 
 
@@ -118,7 +118,7 @@ class DotDesign:
         Products per cycle, 1..64.
     accumulator : Accumulator
     pipeline : int
-        Register stages between the operands and the accumulator, 0..4.
+        Register stages between the operands and the accumulator, 0..6.
     output : Format or str, optional
         Rounds the accumulator into this format once, on port ``o``.
     specials : bool

@@ -279,7 +279,7 @@ CASES = [
          "help: choose another place",
          files={'file': 'x'}),
     Case("other design in the folder", "generate --pe fp4 --name core -o out", 2,
-         "error: folder holds another design of this name at out/core.json: got '123', expected 8a2893ce304f\n"
+         "error: folder holds another design of this name at out/core.json: got '123', expected 0b9ae4305289\n"
          "help: --force replaces it; -o names another folder",
          files={'out/core.json': '{"design_digest": "123"}'}),
     Case("too few vectors", "generate --pe fp4 --vectors 1", 2,
@@ -466,7 +466,7 @@ CASES = [
          files={'d.yaml': 'engine: dot_unit\nformats:\n  activation: fp4\n'}),
     Case("unknown key", "generate d.yaml", 2,
          "error: unknown key at d.yaml:3 lane: got 'lane', expected one of schema_version, engine, name, "
-         "pe, formats, formats_defined, lanes, accumulator, pipeline, output, specials, target\n"
+         "pe, formats, formats_defined, lanes, accumulator, pipeline, output, specials, multiplier, target\n"
          "help: did you mean lanes, pipeline, name?",
          files={'d.yaml': 'engine: dot_unit\npe: fp4\nlane: 4\n'}),
     Case("unknown inner key", "generate d.yaml", 2,
@@ -528,7 +528,8 @@ CASES = [
          "error: duplicate key at d.yaml:4 lanes: got 'a second value (the first is in line 3)', expected "
          "each key once\n"
          "error: unknown key at d.yaml:5 pipelines: got 'pipelines', expected one of schema_version, "
-         "engine, name, pe, formats, formats_defined, lanes, accumulator, pipeline, output, specials, target\n"
+         "engine, name, pe, formats, formats_defined, lanes, accumulator, pipeline, output, specials, "
+         "multiplier, target\n"
          "help: did you mean pipeline, lanes, engine?",
          files={'d.yaml': 'engine: dot_unit\nformats: {activation: int88, weight: fp44}\n'
                           'lanes: 0\nlanes: 1\npipelines: 2\n'}),
@@ -549,7 +550,7 @@ CASES = [
          "error: out of range at --lanes: got 0, expected at least 1",
          files={'d.yaml': 'engine: dot_unit\npe: fp4\n'}),
     Case("bad file under a good option", "generate d.yaml --lanes 2", 2,
-         "error: out of range at d.yaml:3 pipeline: got 7, expected at most 4",
+         "error: out of range at d.yaml:3 pipeline: got 7, expected at most 6",
          files={'d.yaml': 'engine: dot_unit\npe: fp4\npipeline: 7\n'}),
     Case("NaN into integers", nan_weights, 2,
          "error: NaN cannot be encoded at int8 values[1]: got '1 NaN among 3 values', expected no NaN: int8 "

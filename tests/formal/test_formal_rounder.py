@@ -174,9 +174,11 @@ def test_the_posit_specification_accepts_the_golden_model_alone() -> None:
     codes = get_format("posit8_0").encode([number / 128 for number in numbers])
 
     def table(wrong: int) -> str:
-        rows = "\n".join(f"    {number & 511}: o = {int(code) ^ (number == wrong)};"
-                         for number, code in zip(numbers, codes, strict=True))
-        return f"module t(input signed [8:0] i, output reg [7:0] o);\n  always @* case (i)\n{rows}\n  endcase\nendmodule\n"
+        code = {number & 511: int(code) ^ (number == wrong) for number, code in zip(numbers, codes, strict=True)}
+        rows = [" ".join(f"{low}: o = {code[high << 5 | low]};" for low in range(32)) for high in range(16)]
+        cases = "\n".join(f"    {high}: case (i[4:0]) {row} endcase" for high, row in enumerate(rows))
+        return ("module t(input signed [8:0] i, output reg [7:0] o);\n"
+                f"  always @* case (i[8:5])\n{cases}\n  endcase\nendmodule\n")
 
     assert prove_posit8(table(wrong=1000), "t", width, place, nan=False)
     assert not prove_posit8(table(wrong=77), "t", width, place, nan=False)

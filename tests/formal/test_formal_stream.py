@@ -31,7 +31,7 @@ from amaranth.hdl import (
 )
 
 from bitkiln.hw.mac.stream import StreamDotUnit
-from bitkiln.models.design import Accumulator, DotDesign
+from bitkiln.models.design import MAX_PIPELINE, Accumulator, DotDesign
 from bitkiln.sim.formal import Proof, check
 
 
@@ -165,7 +165,7 @@ def prove(harness: Harness, kind: str, depth: int) -> Proof:
     return check(harness.text(), "contract", kind=kind, depth=depth, language="rtlil", timeout=170)
 
 
-@pytest.mark.parametrize("pipeline", range(5))
+@pytest.mark.parametrize("pipeline", range(MAX_PIPELINE + 1))
 def test_contract_for_all_time(pipeline: int) -> None:
     assert prove(Contract(StreamDotUnit(small(pipeline))), "induction", 2)
 

@@ -15,8 +15,9 @@ SEED = 20
 EXACT = Accumulator(depth=64)
 PES = ("fp4", "fp6_e2m3", "fp6_e3m2", "fp8_e4m3", "fp8_e5m2", "posit4_1", "posit8_0", "posit16_1", "int2", "int4",
        "int8", "int16", "ternary", "int8xfp4", "int8xternary", "fp8_e4m3xfp4", "bf16xint4")
-OUTPUTS = {"fp4": ("fp4", "int8"), "fp8_e4m3": ("fp8_e4m3", "fp16"), "fp8_e5m2": ("fp8_e5m2",),
-           "posit8_0": ("fp8_e4m3",), "int4": ("int4",), "int8": ("int8",), "posit4_1": ("bf16",)}
+OUTPUTS = {"fp4": ("fp4", "int8"), "fp8_e4m3": ("fp8_e4m3", "fp16"), "fp8_e5m2": ("fp8_e5m2", "posit16_1"),
+           "posit8_0": ("fp8_e4m3", "posit8_0"), "int4": ("int4", "posit16_1"), "int8": ("int8",),
+           "posit4_1": ("bf16", "posit4_1"), "posit16_1": ("posit16_1",)}
 
 
 def designs() -> list[DotDesign]:
@@ -26,6 +27,8 @@ def designs() -> list[DotDesign]:
         found += [base, base.with_options(specials=False)] if base.flags else [base]
         found += [base.with_options(output=output, accumulator=EXACT) for output in OUTPUTS.get(pe, ())]
     found.append(DotDesign.from_pe("fp8_e5m2", lanes=2, pipeline=3))
+    found += [DotDesign.from_pe(pe, lanes=1, pipeline=4)
+              for pe in ("int4", "int8", "fp8_e4m3", "posit8_0", "posit16_1", "int8xfp4", "int8xternary")]
     found.append(DotDesign.from_pe("int8", lanes=2, accumulator=Accumulator(kind="int32", overflow="saturate")))
     return found
 

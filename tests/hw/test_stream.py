@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from amaranth.hdl import Module
 
 from bitkiln.hw.mac.stream import StreamDotUnit, operand_layout, result_layout
 from bitkiln.models.design import Accumulator, DotDesign
+from bitkiln.models.errors import BitkilnError
 from bitkiln.sim.runner import run_bench
 
 DESIGNS = {
@@ -22,6 +24,25 @@ def test_stream_equals_golden_under_stalls(name: str) -> None:
                        parameters={"design": DESIGNS[name], "seed": 7, "products": 400})
     assert result.tests == 4
     assert result.vectors > 1000
+
+
+class AcceptsTooMuch(StreamDotUnit):
+    """Ready while no slot is free."""
+
+    @property
+    def module_name(self) -> str:
+        return f"{super().module_name}_broken"
+
+    def elaborate(self, platform) -> Module:
+        m = super().elaborate(platform)
+        m.d.comb += self.i.ready.eq(~self.clearing)
+        return m
+
+
+def test_the_bench_fails_on_a_broken_unit() -> None:
+    with pytest.raises(BitkilnError, match="bench tests failed"):
+        run_bench(AcceptsTooMuch(DESIGNS["fp4"]), "bitkiln.sim.benches.stream", seed=7,
+                  parameters={"design": DESIGNS["fp4"], "seed": 7, "products": 100})
 
 
 def test_layouts_name_every_field() -> None:
