@@ -52,11 +52,18 @@ class BitkilnError(ValueError):
         return line + (f"\nhelp: {self.help}" if self.help else "")
 
 
-def nearest(name: object, choices: Iterable[str], count: int = 3) -> str:
-    """``did you mean a, b?`` for the closest choices; lists the first ones where nothing is close."""
+def nearest(name: object, choices: Iterable[str], count: int = 3, all_by: str | None = None) -> str:
+    """``did you mean a, b?`` for the closest choices.
+
+    Where nothing is close it lists the first ones; with ``all_by``, the command that lists all of them, it names
+    that and still the nearest.
+    """
     names = list(choices)
     close = difflib.get_close_matches(str(name).lower(), names, n=count, cutoff=0.5)
     if close:
         return f"did you mean {', '.join(close)}?"
+    if all_by:
+        close = difflib.get_close_matches(str(name).lower(), names, n=count, cutoff=0.0)
+        return f"nearest names: {', '.join(close)}; `{all_by}` lists all"
     shown = ", ".join(names[:12])
     return f"choices: {shown}{', ...' if len(names) > 12 else ''}"

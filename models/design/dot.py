@@ -93,7 +93,7 @@ def parse_pe(name: str) -> tuple[Format, Format]:
         raise first
     choices = [*format_names(), "int8xfp4", "int8xternary", "fp8_e4m3xfp4", "bf16xint4"]
     raise BitkilnError("unknown PE", where="PE", got=name, expected="a format name or AxW (activation x weight)",
-                       help=nearest(key, choices))
+                       help=nearest(key, choices, all_by="bitkiln formats"))
 
 
 def _all_finite(fmt: Format) -> Format:

@@ -162,8 +162,7 @@ CASES = [
          "help: for example `bitkiln sim fp4`"),
     Case("unknown PE", "sim nonsense", 2,
          "error: unknown PE at PE: got 'nonsense', expected a format name or AxW (activation x weight)\n"
-         "help: choices: fp3, fp4, fp6_e2m3, fp6_e3m2, fp8_e4m3, fp8_e5m2, fp8_e3m4, fp8_e4m3_ieee, fp16, "
-         "bf16, fp32, e8m0, ..."),
+         "help: nearest names: bitmod4_er_neg, bitmod4_ea_neg, bitmod3_er_neg; `bitkiln formats` lists all"),
     Case("ambiguous format", "sim e4m3", 2,
          "error: ambiguous format at PE: got 'e4m3'\n"
          "help: fp8_e4m3 is the OCP format (max 448, one NaN code per sign, no Inf); fp8_e4m3_ieee is the "
