@@ -57,7 +57,8 @@ def test_names_tell_designs_apart():
     base = DotDesign.from_pe("posit8_0")
     variants = [base, base.with_options(lanes=2), base.with_options(pipeline=1), base.with_options(output="int8"),
                 base.with_options(specials=False), base.with_options(multiplier="luts"),
-                base.with_options(accumulator=Accumulator(depth=16)), base.with_options(accumulator=Accumulator(bits=20)),
+                base.with_options(accumulator=Accumulator(depth=16)),
+                base.with_options(accumulator=Accumulator(bits=20)),
                 base.with_options(accumulator=Accumulator(kind="fp32")), DotDesign("posit8_0", "fp4")]
     assert len({design.name for design in variants}) == len(variants)
     assert base.name == "dot_posit8_0_l4_exact36"
@@ -73,7 +74,8 @@ def test_pe_names(name, activation, weight):
 
 @pytest.mark.parametrize("make, message", [
     (lambda: DotDesign("fp4", "fp4", lanes=0), "error: out of range at lanes: got 0, expected 1 to 64"),
-    (lambda: DotDesign("fp4", "fp4", lanes=True), "error: not an integer at lanes: got True, expected an integer 1 to 64"),
+    (lambda: DotDesign("fp4", "fp4", lanes=True),
+     "error: not an integer at lanes: got True, expected an integer 1 to 64"),
     (lambda: DotDesign("fp4", "fp4", pipeline=-1), "error: out of range at pipeline: got -1, expected 0 to 6"),
     (lambda: DotDesign("fp4", "fp4", multiplier="booth"),
      "error: unknown multiplier at multiplier: got 'booth', expected chains, luts or operator\n"
