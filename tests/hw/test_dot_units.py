@@ -7,7 +7,7 @@ pairs of boundary codes; sums of ``depth`` products at the extremes; random ``en
 
 import pytest
 
-from bitkiln.models.design import Accumulator, DotDesign
+from bitkiln.models.design import MAX_PIPELINE, Accumulator, DotDesign
 from bitkiln.sim.dot_check import EXHAUSTIVE_BITS, RANDOM_PAIRS, check_many
 
 SEED = 2026
@@ -45,7 +45,7 @@ def test_float_activations(activation):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pipeline", [1, 2, 3, 4])
+@pytest.mark.parametrize("pipeline", range(1, MAX_PIPELINE + 1))
 def test_every_pipeline_depth(pipeline):
     pes = ("fp4", "fp8_e5m2", "posit8_0", "posit16_1", "int8", "int8xfp4", "posit4_1", "ternary", "bf16xint4")
     _agree([DotDesign.from_pe(pe, pipeline=pipeline) for pe in pes])
