@@ -110,7 +110,8 @@ def test_every_folder_with_code_is_a_package():
 
 def test_no_path_of_one_machine_and_no_registry():
     """Files name neither a developer's folders nor a package registry's host."""
-    patterns = re.compile(r"(/home/\w+|/root/|/work/|file:/|[A-Z]:\\\\Users|py" r"pi\.org|pythonhosted|files\.python)")
+    patterns = re.compile(r"(/home/\w+|/ro" r"ot/|/wo" r"rk/|file:/|"
+                          r"[A-Z]:\\\\Users|py" r"pi\.org|pythonhosted|files\.python)")
     wrong = []
     for path in sorted(ROOT.rglob("*")):
         inside = path.relative_to(ROOT).parts

@@ -106,7 +106,7 @@ class Fp32Fma(wiring.Component):
         m.d.comb += place.eq(Mux(high, top, Mux(low, 0, distance)))
         moved = Signal(top + 24)
         m.d.comb += moved.eq(significand << place)
-        width = top + 24 - 24 + 2  # the sticky bit below, a carry above
+        width = top + 2  # the sticky bit below, a carry above
         window = Signal(width - 1)
         m.d.comb += window.eq(Cat(moved[:24].any(), moved[24:]))
         product = Cat(Const(0, below - 24 + 1), magnitude)
@@ -117,9 +117,9 @@ class Fp32Fma(wiring.Component):
         m.d.comb += size.eq(Mux(total[-1], -total, total))
 
         # Exponent field of the window's top bit: by the accumulator where the product is out of reach below.
-        offset = width - 1 - 1 + 24  # from place 0 to the top bit, the sticky bit being place 23
+        offset = width + 22  # from place 0 to the top bit, the sticky bit being place 23
         field = Signal(signed(field_bits))
-        by_acc = acc_field + (FP32_UNIT - 1 - top + offset - 24 + 24 + 127)
+        by_acc = acc_field + (FP32_UNIT - 1 - top + offset + 127)
         by_product = self.shift + (self.weight - below + offset + 127)
         m.d.comb += field.eq(Mux(high, by_acc, by_product))
         normalised, taken = normalise(m, "n", size, width - 1)
@@ -197,9 +197,8 @@ class Fp32Adder(wiring.Component):
         value_carry = Signal(signed(width))
         m.d.comb += value_carry.eq(placed + (self.carry << (self.unit_exponent - unit)))
         m.d.comb += total.eq(add_term(value_carry, acc_term))
-        signed_total = total
         rounder = FloatRounder(width, unit, get_format("fp32"), overflow="inf_nan")
         m.submodules.round = unit_round = shared(rounder)
-        m.d.comb += [unit_round.i.eq(signed_total), self.o.eq(unit_round.o)]
+        m.d.comb += [unit_round.i.eq(total), self.o.eq(unit_round.o)]
         _specials(m, self)
         return m

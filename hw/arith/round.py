@@ -80,9 +80,8 @@ class FloatRounder(Rounder):
             with m.If(self.inf_pos | self.inf_neg):
                 m.d.comb += out.eq(Cat(Const(special, fmt.bits - 1), self.inf_neg))
         if "nan" in self.flags:
-            nan = self.nan | ((self.inf_pos & self.inf_neg) if "inf_pos" in self.flags else 0)
             code_nan = int(fmt.encode([float("nan")])[0]) if fmt.has_nan else 0
-            with m.If(nan):
+            with m.If(self.is_nan()):
                 m.d.comb += out.eq(code_nan)
         m.d.comb += self.o.eq(out)
         return m
@@ -104,8 +103,6 @@ class IntRounder(Rounder):
         else:
             rounded = Signal(signed(self.width - drop))
             m.d.comb += rounded.eq(Cat(Const(0, -drop), self.i).as_signed())
-        units = [int(v) for v in (fmt.max_units, -fmt.max_units - 1 if fmt.signed else 0)]
-        high, low = (units[0], units[1])
         if fmt.signed:
             high, low = (1 << (fmt.bits - 1)) - 1, -(1 << (fmt.bits - 1))
         else:
@@ -118,8 +115,7 @@ class IntRounder(Rounder):
             with m.Elif(self.inf_pos):
                 m.d.comb += value.eq(high)
         if "nan" in self.flags:
-            nan = self.nan | ((self.inf_pos & self.inf_neg) if "inf_pos" in self.flags else 0)
-            with m.If(nan):
+            with m.If(self.is_nan()):
                 m.d.comb += value.eq(0)
         m.d.comb += self.o.eq(value)
         return m

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import signed
+from amaranth.hdl import Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,6 +26,10 @@ class Rounder(wiring.Component):
         members = {"i": In(signed(width)), "o": Out(fmt.bits)}
         members.update({flag: In(1) for flag in self.flags})
         super().__init__(members)
+
+    def is_nan(self) -> Value:
+        """NaN, also as infinities of both signs; only with the flag ``nan``."""
+        return self.nan | ((self.inf_pos & self.inf_neg) if "inf_pos" in self.flags else 0)
 
     @property
     def module_name(self) -> str:

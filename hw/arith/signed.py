@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from amaranth.hdl import Const, Module, Shape, Value, signed
+from amaranth.hdl import Module, Shape, Value, signed
 from amaranth.lib.wiring import In, Out
 
 from ..emit import shared
@@ -30,15 +30,6 @@ class Term(NamedTuple):
 def _bits(limit: int) -> int:
     # One's complement of a magnitude reaches one below its negative: two's complement range is enough.
     return limit.bit_length() + 1
-
-
-def _is_zero(carry: Value) -> bool:
-    return isinstance(carry, Const) and carry.value == 0
-
-
-def term(value: Value, carry: Value, limit: int) -> Term:
-    """One product as a term."""
-    return Term(value, () if _is_zero(carry) else (carry,), limit)
 
 
 def add_term(total: Value, x: Term) -> Value:

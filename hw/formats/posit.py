@@ -7,6 +7,8 @@ shifter, which has to align over the whole range anyway, does the rest.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib.wiring import In, Out
 
@@ -168,8 +170,7 @@ class PositDecoder(Decoder):
     def __init__(self, fmt: Format, keep: bool = True):
         self.bits, self.es = fmt.bits, fmt.es
         self.fraction_bits = fmt.bits - 3 - fmt.es
-        self._rows = [_split(code, fmt.bits, fmt.es) for code in range(1 << fmt.bits)
-                      if code not in (0, 1 << (fmt.bits - 1))]
+        self._rows = _rows(fmt.bits, fmt.es)
         high = max(shift for _, shift in self._rows)
         self.shift_bits = high.bit_length()
         super().__init__(fmt, signed(self.fraction_bits + 2), 0, high, shift_bits=self.shift_bits, keep=keep)
@@ -244,6 +245,12 @@ def _add_constant(bits: list[Value], constant: int) -> list[Value]:
             out.append(bit if carry is None else bit ^ carry)
             carry = None if carry is None else bit & carry
     return out
+
+
+@lru_cache(maxsize=16)
+def _rows(bits: int, es: int) -> list[tuple[int, int]]:
+    """`_split` of every code that is a number and not zero: every lane asks for it again."""
+    return [_split(code, bits, es) for code in range(1 << bits) if code not in (0, 1 << (bits - 1))]
 
 
 def _split(code: int, bits: int, es: int) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from .product import LaneProduct
 
 __all__ = ["DotUnit", "cuts_of"]
 
-# Registers for each pipeline depth, by what they buy (docs/microarchitecture.md).
+# Registers for each pipeline depth, by what they buy (docs/timing.md).
 _CUTS = {
     0: (),
     1: ("multiply",),

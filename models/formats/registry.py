@@ -9,7 +9,7 @@ from ..errors import BitkilnError, nearest
 from .base import Format
 from .binary32 import Binary32
 from .checks import check_name
-from .codebook import Codebook, builtin_codebooks
+from .codebook import builtin_codebooks
 from .integers import Fixed, Int
 from .minifloat import Minifloat, PowerOfTwo
 from .posit import MAX_ES, Posit
@@ -208,8 +208,3 @@ def register(format: Format) -> Format:
 def unregister(name: str) -> None:
     """Forget an own format (for tests)."""
     _registered.pop(canonical_name(name), None)
-
-
-def all_codebooks() -> list[Codebook]:
-    """Built-in and own codebooks."""
-    return [f for f in (*_fixed_names().values(), *_registered.values()) if isinstance(f, Codebook)]

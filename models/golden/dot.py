@@ -14,7 +14,6 @@ from ..design.dot import DotDesign
 from ..errors import BitkilnError
 from ..formats import Format, Special
 from .integers import (
-    integers_to_limbs,
     limbs_of_shifted,
     limbs_to_integers,
     to_float64_odd,
@@ -323,6 +322,3 @@ def dot(design: DotDesign, a_codes: np.ndarray, w_codes: np.ndarray) -> DotResul
             acc = acc.astype(np.int64)
     return _result(design, acc, nan, inf_pos, inf_neg, illegal, overflow)
 
-
-# integers_to_limbs is re-exported for benches that compare wide ports limb by limb.
-to_limbs = integers_to_limbs

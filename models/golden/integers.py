@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["limbs_of_shifted", "limbs_to_integers", "integers_to_limbs", "wrap_signed", "to_float64_odd"]
+__all__ = ["limbs_of_shifted", "limbs_to_integers", "wrap_signed", "to_float64_odd"]
 
 LIMB = 32
 _MASK = (1 << LIMB) - 1
@@ -38,18 +38,6 @@ def limbs_to_integers(limbs: np.ndarray) -> np.ndarray:
     for i in range(limbs.shape[-1] - 2, -1, -1):
         total = total * (1 << LIMB) + limbs[..., i].astype(object)
     return np.asarray(total, dtype=object)
-
-
-def integers_to_limbs(values: np.ndarray, limbs: int) -> np.ndarray:
-    """Limbs of Python integers that fit ``32*limbs`` signed bits (top limb signed)."""
-    values = np.asarray(values, dtype=object)
-    out = np.empty((*values.shape, limbs), np.int64)
-    rest = values
-    for i in range(limbs - 1):
-        out[..., i] = (rest & _MASK).astype(np.int64)
-        rest = rest >> LIMB
-    out[..., limbs - 1] = rest.astype(np.int64)
-    return out
 
 
 def wrap_signed(values: np.ndarray, bits: int) -> np.ndarray:
