@@ -165,7 +165,8 @@ def _fp32(design: DotDesign, a: np.ndarray, w: np.ndarray) -> DotResult:
             # To odd, so that the second rounding to 24 bits is as good as one (Boldo and Melquiond 2008).
             even = (total.view(np.int64) & 1) == 0
             total = np.where((error != 0) & even, np.nextafter(total, np.copysign(np.inf, error)), total)
-            acc = total.astype(np.float32) + np.float32(0)   # exact zero is +0
+            # An exact zero is +0; what underflows keeps its sign.
+            acc = np.where(total == 0, 0, total).astype(np.float32)
             doubtful |= ~np.isfinite(acc)
     acc = np.ascontiguousarray(acc).view(np.uint32)
     if _special(design.activation, a) or _special(design.weight, w):
