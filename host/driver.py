@@ -147,8 +147,9 @@ class Core:
         self.registers = core_registers(design)
         self._running: deque[tuple[Job, dict[str, int]]] = deque()
         self._free = 0
-        self._tag = 0
         self.check_identity()
+        # Tags go on from the last job's, whoever gave it: a job is done when LAST_TAG has reached its tag.
+        self._tag = self.read("LAST_TAG")["value"]
         self.write("ERROR", 0)
         self.transport.write32(self.registers["IRQ"].offset, 0xF)
 
@@ -186,8 +187,8 @@ class Core:
                                expected="0", help=error_text(error["code"]), exit_code=FAILED)
 
     def counters(self) -> dict[str, int]:
-        """All counters, by their names in lower case."""
-        found = {}
+        """All counters, by their names in lower case; empty where the build has none."""
+        found: dict[str, int] = {}
         for register in self.registers:
             high = self.registers.get(f"{register.name}_HI")
             if register.offset < 0x100 or high is None:

@@ -129,6 +129,7 @@ bk_status bk_error(const bk_core *core, uint16_t *tag);
 /* Events since the last call (bits of register IRQ), which are cleared. */
 uint32_t bk_events(const bk_core *core);
 
+/* All zero where the build has no counters. */
 void bk_counters(const bk_core *core, bk_counts *counts);
 void bk_clear_counters(const bk_core *core);
 const char *bk_error_string(bk_status status);

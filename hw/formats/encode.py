@@ -32,6 +32,7 @@ MANTISSA_BITS = 23
 BIAS = 127
 INTEGER_BITS = 16    # magnitudes below 2**16 are rounded; larger ones saturate whatever the zero point
 ZERO_BITS = 16
+LIMIT_BITS = 18      # of any integer format
 
 
 def choose(index: Value, values: Sequence[Value | int]) -> Value:
@@ -120,7 +121,7 @@ class Encoder(wiring.Component):
     integer : In(1), with both
         Static: take the scaled integer.
     clamp : In(1), low, high : In(signed(32)), with ``integer``
-        Limits of scaled integers, zero point included.
+        Limits of scaled integers, zero point included; there two edges before the first ``q``'s result is.
     o : Out(widest format), zeros above narrower codes
     invalid : Out(1)
         NaN in a format without one.
@@ -248,22 +249,14 @@ class Encoder(wiring.Component):
 
     def _finish(self, m: Module, pipe: Pipeline, total: Value, flags: dict[str, Value]) -> None:
         """Limits and saturation; the output register."""
-        value = total
         big, negative, nan = flags["big"], flags["negative"], flags["nan"]
-        if self.scaled:
-            limited = Signal(signed(32))
-            far = Mux(big, Mux(negative, -(1 << 31), (1 << 31) - 1), value)
-            active = self.clamp & self.integer if self.floating else self.clamp
-            raised = Signal(signed(32))
-            m.d.comb += [raised.eq(Mux(active & (far < self.low), self.low, far)),
-                         limited.eq(Mux(active & (raised > self.high), self.high, raised))]
-            # The limits may lie anywhere: what is beyond the format is seen in the value itself.
-            big, negative, value = Const(0, 1), limited[-1], limited
+        limited = self._limited(m, pipe, total, big, negative) if self.scaled else None
         codes: list[Value] = []
         invalid: list[Value] = []
         for fmt in self.formats:
             if fmt.family == "int":
-                codes.append(self._integer_code(fmt, value, big, negative))
+                codes.append(self._integer_code(fmt, total, big, negative) if limited is None
+                             else limited[:fmt.bits])
             elif fmt.family == "posit":
                 # Above the magnitude there may be more of the regime; a value that is not zero has one of its own.
                 codes.append(Mux(nan, fmt.nan_code, Cat(total[:fmt.bits - 1], flags["minus"])))
@@ -272,6 +265,28 @@ class Encoder(wiring.Component):
             invalid.append(nan & int(not fmt.has_nan))
         m.d.comb += [self.o.eq(pipe.hold(self._by_format(codes), "o_q")),
                      self.invalid.eq(pipe.hold(self._by_format(invalid), "invalid_q"))]
+
+    def _limited(self, m: Module, pipe: Pipeline, value: Value, big: Value, negative: Value) -> Value:
+        """Between limits that are also those of the format: limits and saturation in one.
+
+        Both are monotonic, so the limits themselves are saturated, in registers: they are static.
+        """
+        bounds = []
+        active = self.clamp & self.integer if self.floating else self.clamp
+        ranges = [(0, 0) if fmt.family != "int" else (-(1 << (fmt.bits - 1)), (1 << (fmt.bits - 1)) - 1)
+                  if fmt.signed else (0, (1 << fmt.bits) - 1) for fmt in self.formats]
+        low, high = (self._by_format(list(ends)) for ends in zip(*ranges, strict=True))
+        for name, wanted, default in (("low", self.low, low), ("high", self.high, high)):
+            bound = Signal(signed(LIMIT_BITS), name=f"{name}_limit")
+            inside = Mux(wanted < low, low, Mux(wanted > high, high, wanted))
+            m.d.comb += bound.eq(Mux(active, inside, default))
+            bounds.append(pipe.hold(bound, f"{name}_limit_1"))
+        # The upper limit wins.
+        least, most = Signal.like(bounds[0], name="least"), bounds[1]
+        m.d.comb += least.eq(Mux(bounds[0] > most, most, bounds[0]))
+        least = pipe.hold(least, "least_2")
+        below, above = value < least, value > most
+        return Mux(Mux(big, ~negative, above), most, Mux(big | below, least, value))
 
     @staticmethod
     def _integer_code(fmt: Format, value: Value, big: Value, negative: Value) -> Value:

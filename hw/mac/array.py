@@ -23,7 +23,7 @@ from bitkiln.models.design.morphable import WORD_BITS, MorphableDesign
 from bitkiln.models.errors import BitkilnError
 
 from ..emit import shared
-from .morphable import MorphablePe, data_path, edge_bits, next_sum, result_layout
+from .morphable import MorphablePe, data_path, delayed, edge_bits, next_sum, result_layout
 
 __all__ = ["MatmulArray", "WeightArray", "WeightPe"]
 
@@ -34,20 +34,6 @@ LINK_BITS = 24
 def _hoisted(design: ArrayDesign) -> bool:
     """Whether operand edges stand once for each row and column."""
     return design.links == "broadcast" or max(edge_bits(design.pe)) <= LINK_BITS
-
-
-class _Links:
-    """Registers of an array, made where they are asked for."""
-
-    def __init__(self, m: Module):
-        self.m = m
-
-    def delayed(self, value: Value, name: str, cycles: int) -> Value:
-        for stage in range(cycles):
-            held = Signal(value.shape(), name=f"{name}_{stage}", reset_less=True)
-            self.m.d.sync += held.eq(value)
-            value = held
-        return value
 
 
 class MatmulArray(wiring.Component):
@@ -113,7 +99,7 @@ class MatmulArray(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        design, pe, links = self.design, self.design.pe, _Links(m)
+        design, pe = self.design, self.design.pe
         rows, columns = design.rows, design.columns
         hoisted, systolic = _hoisted(design), design.links == "systolic"
 
@@ -128,8 +114,8 @@ class MatmulArray(wiring.Component):
                     m.d.comb += [unit.code.eq(word), unit.mode.eq(self.mode)]
                     word = unit.o
                 # Row and column n start n cycles later, like the words that reach them through the other rows.
-                words[name].append(links.delayed(word, f"{name}{n}", 1 + (n if systolic else 0)))
-        control = {name: links.delayed(getattr(self, name), name, 1) for name in ("mode", "en", "last", "clear")}
+                words[name].append(delayed(m, word, f"{name}{n}", 1 + (n if systolic else 0)))
+        control = {name: delayed(m, getattr(self, name), name, 1) for name in ("mode", "en", "last", "clear")}
 
         cells: list[list] = []
         first_column, to_the_right = control, control
@@ -138,16 +124,16 @@ class MatmulArray(wiring.Component):
             cells.append([])
             along = words["a"][row]
             if systolic and row:
-                first_column = {name: links.delayed(value, f"{name}_{row}", 1) for name, value in first_column.items()}
+                first_column = {name: delayed(m, value, f"{name}_{row}", 1) for name, value in first_column.items()}
             to_the_right = first_column
             for column in range(columns):
                 if systolic and column:
                     place = f"{row}_{column}"
-                    along = links.delayed(along, f"a_{place}", 1)
-                    to_the_right = {name: links.delayed(value, f"{name}_{place}", 1)
+                    along = delayed(m, along, f"a_{place}", 1)
+                    to_the_right = {name: delayed(m, value, f"{name}_{place}", 1)
                                     for name, value in to_the_right.items()}
                 if systolic and row:
-                    words["w"][column] = links.delayed(words["w"][column], f"w_{row}_{column}", 1)
+                    words["w"][column] = delayed(m, words["w"][column], f"w_{row}_{column}", 1)
                 m.submodules[f"pe_{row}_{column}"] = cell = shared(MorphablePe(pe, True, hoisted))
                 m.d.comb += [cell.a.eq(along), cell.w.eq(words["w"][column]), cell.shift.eq(self.shift),
                              *(getattr(cell, name).eq(value) for name, value in to_the_right.items())]
@@ -196,7 +182,7 @@ class WeightPe(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        design, links = self.design, _Links(m)
+        design = self.design
         coming, own = Signal(WORD_BITS, reset_less=True), Signal(WORD_BITS, reset_less=True)
         m.d.comb += self.weight_next.eq(coming)
         with m.If(self.load):
@@ -215,7 +201,7 @@ class WeightPe(wiring.Component):
             m.d.comb += getattr(path, name).eq(operand)
 
         def late(value: Value, name: str) -> Value:
-            return links.delayed(value, name, design.pipeline)
+            return delayed(m, value, name, design.pipeline)
 
         layout = result_layout(design)
         acc = self.i[:layout["acc"].width]
@@ -294,36 +280,36 @@ class WeightArray(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        design, pe, links = self.design, self.design.pe, _Links(m)
+        design, pe = self.design, self.design.pe
         hoisted, systolic = _hoisted(design), design.links == "systolic"
 
         # The sum that starts in row 0 meets its products behind the input register and the pipeline.
-        sums = [links.delayed(self.i.word_select(column, self.result_bits), f"i{column}",
+        sums = [delayed(m, self.i.word_select(column, self.result_bits), f"i{column}",
                               1 + pe.pipeline + (column if systolic else 0)) for column in range(design.columns)]
         weights: list[Value] = [self.w.word_select(column, WORD_BITS) for column in range(design.columns)]
         control = {"mode": self.mode, "en": self.en, "swap": self.swap}
         for row in range(design.rows):
             # Row r works on a vector r cycles after row 0. `swap` is one edge ahead of the word it comes with.
-            control = {name: links.delayed(value, f"{name}_{row}", int(row > 0)) for name, value in control.items()}
+            control = {name: delayed(m, value, f"{name}_{row}", int(row > 0)) for name, value in control.items()}
             word: Value = self.a.word_select(row, WORD_BITS)
             if hoisted:
                 m.submodules[f"edge_{row}"] = edge = shared(data_path(pe).edges[0])
                 m.d.comb += [edge.code.eq(word), edge.mode.eq(self.mode)]
                 word = edge.o
-            word = links.delayed(word, f"a{row}", row)
+            word = delayed(m, word, f"a{row}", row)
             passing = control
             for column in range(design.columns):
                 place = f"{row}_{column}"
                 if systolic and column:
-                    passing = {name: links.delayed(value, f"{name}_{place}", 1) for name, value in passing.items()}
+                    passing = {name: delayed(m, value, f"{name}_{place}", 1) for name, value in passing.items()}
                 if column == 0 or systolic:
-                    word = links.delayed(word, f"a_{place}", 1)
-                    mode, en = (links.delayed(passing[name], f"{name}_{place}_here", 1) for name in ("mode", "en"))
+                    word = delayed(m, word, f"a_{place}", 1)
+                    mode, en = (delayed(m, passing[name], f"{name}_{place}_here", 1) for name in ("mode", "en"))
                 m.submodules[f"pe_{place}"] = cell = shared(WeightPe(pe, hoisted))
                 m.d.comb += [cell.a.eq(word), cell.mode.eq(mode), cell.en.eq(en), cell.swap.eq(passing["swap"]),
                              cell.weight.eq(weights[column]), cell.load.eq(self.load), cell.i.eq(sums[column])]
                 weights[column], sums[column] = cell.weight_next, cell.o
-        late = [links.delayed(total, f"result{column}", design.columns - 1 - column if systolic else 0)
+        late = [delayed(m, total, f"result{column}", design.columns - 1 - column if systolic else 0)
                 for column, total in enumerate(sums)]
-        m.d.comb += [self.result.eq(Cat(late)), self.valid.eq(links.delayed(self.en, "valid", self.latency))]
+        m.d.comb += [self.result.eq(Cat(late)), self.valid.eq(delayed(m, self.en, "valid", self.latency))]
         return m

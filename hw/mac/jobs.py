@@ -17,11 +17,11 @@ from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design import MatmulDesign
 from bitkiln.models.design.matmul import INTEGER_BITS, MAX_SHIFT, RULES
+from bitkiln.models.design.registers import ERRORS
 from bitkiln.models.formats import get_format, get_group_format
 
-__all__ = ["ERRORS", "JobRing", "STAGES", "by_index", "job_error", "job_layout"]
+__all__ = ["JobRing", "STAGES", "by_index", "job_error", "job_layout"]
 
-ERRORS = {"queue_full": 1, "mode": 2, "shape": 3, "rule": 4, "output": 5, "block": 6, "flags": 7}
 STAGES = ("load_a", "load_w", "compute", "drain")
 
 

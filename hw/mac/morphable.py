@@ -27,8 +27,8 @@ from bitkiln.models.design.morphable import WORD_BITS, MorphableDesign
 from ..arith.fp32_step import Fp32Step
 from ..emit import Shared, shared
 
-__all__ = ["MorphablePe", "OperandEdge", "PeDataPath", "data_path", "edge_bits", "events_of", "next_sum",
-           "result_layout"]
+__all__ = ["MorphablePe", "OperandEdge", "PeDataPath", "data_path", "delayed", "edge_bits", "events_of",
+           "next_sum", "result_layout"]
 
 
 def events_of(design: MorphableDesign) -> tuple[str, ...]:
@@ -43,6 +43,15 @@ def result_layout(design: MorphableDesign) -> data.StructLayout:
     """A drained result: ``acc`` in the low bits, then the design's flags."""
     acc = unsigned(32) if design.accumulator.kind == "fp32" else signed(design.accumulator_bits)
     return data.StructLayout({"acc": acc, **dict.fromkeys(design.flags, 1)})
+
+
+def delayed(m: Module, value: Value, name: str, cycles: int) -> Value:
+    """The value behind a chain of registers."""
+    for stage in range(cycles):
+        held = Signal(value.shape(), name=f"{name}_{stage}", reset_less=True)
+        m.d.sync += held.eq(value)
+        value = held
+    return value
 
 
 class OperandEdge(wiring.Component):
@@ -287,11 +296,7 @@ class MorphablePe(wiring.Component):
             m.d.comb += getattr(path, name).eq(given)
 
         def late(value: Value, name: str) -> Value:
-            for stage in range(design.pipeline):
-                held = Signal(value.shape(), name=f"{name}_{stage}", reset_less=True)
-                m.d.sync += held.eq(value)
-                value = held
-            return value
+            return delayed(m, value, name, design.pipeline)
 
         en, clear = late(self.en, "en"), late(self.clear, "clear")
         following, events = next_sum(m, path, self.acc, self.mode, late)

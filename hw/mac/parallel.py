@@ -17,14 +17,14 @@ from __future__ import annotations
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Value
 
 from bitkiln.models.design.morphable import Mode, MorphableDesign
 from bitkiln.models.formats import Special
 
 from ..arith.signed import Term, sum_terms
 from ..emit import shared
-from .morphable import OperandEdge, PeDataPath
+from .morphable import OperandEdge, PeDataPath, delayed
 from .product import LaneProduct
 
 __all__ = ["GatedEdge", "ParallelPath"]
@@ -118,13 +118,6 @@ class ParallelPath(PeDataPath):
         m = Module()
         design = self.design
 
-        def late(value: Value, name: str, stages: int) -> Value:
-            for stage in range(stages):
-                held = Signal(value.shape(), name=f"{name}_{stage}", reset_less=True)
-                m.d.sync += held.eq(value)
-                value = held
-            return value
-
         last = int("sum" in self.cuts)
         ahead = len(self.cuts) - last
         sums, shifts = [], []
@@ -136,7 +129,7 @@ class ParallelPath(PeDataPath):
             moving = not template.align or self.offsets[index] > 0
             chosen = Const(1)
             if len(design.modes) > 1 and (moving or not quiet):
-                chosen = late(self.mode == index, f"mode{index}", ahead)
+                chosen = delayed(m, self.mode == index, f"mode{index}", ahead)
             terms = []
             for i in range(mode.lanes):
                 m.submodules[f"{mode.name}_lane{i}"] = lane = shared(self._lane(mode))
@@ -156,11 +149,11 @@ class ParallelPath(PeDataPath):
             sums.append(sum_terms(tree, terms))
         value = reduce(or_, (x.value for x in sums))
         carry = Cat(*(carry for x in sums for carry in x.carries)).any()
-        m.d.comb += [self.value.eq(late(value, "value", last)), self.carry.eq(late(carry, "carry", last))]
+        m.d.comb += [self.value.eq(delayed(m, value, "value", last)), self.carry.eq(delayed(m, carry, "carry", last))]
         if self.fp32:
-            m.d.comb += self.shift.eq(late(reduce(or_, shifts, Const(0, self.shift_bits)), "shift", last))
+            m.d.comb += self.shift.eq(delayed(m, reduce(or_, shifts, Const(0, self.shift_bits)), "shift", last))
         for event in self.events:
-            m.d.comb += getattr(self, event).eq(late(Cat(*events[event]).any(), event, last))
+            m.d.comb += getattr(self, event).eq(delayed(m, Cat(*events[event]).any(), event, last))
         return m
 
     def _term(self, lane: LaneProduct, template: LaneProduct) -> Term:

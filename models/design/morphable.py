@@ -16,6 +16,8 @@ WORD_BITS = 16
 OPERAND_BITS = (4, 8, 16)
 IMPLEMENTATIONS = ("merged", "parallel")
 MAX_PE_PIPELINE = 4
+MERGED_MODES = ("fp4", "posit4_1", "int4", "posit8_0", "fp8_e4m3", "fp8_e5m2", "int8", "int8xfp4", "int8xint4",
+                "posit16_1", "int16")
 SHIFT_BLOCK = 32  # places of one step of the coarse shift of 16-bit formats
 # What the issue of such a PE usually holds; any pair of plain formats of 4, 8 or 16 bits is a mode.
 COMMON_MODES = ("fp4", "posit4_1", "int4", "posit8_0", "fp8_e4m3", "fp8_e5m2", "int8", "int8xfp4", "int8xint4",
@@ -121,9 +123,24 @@ class MorphableDesign:
                 raise BitkilnError("accumulator does not fit this mode", where="accumulator.kind",
                                    got=self.accumulator.kind, expected=f"fp32 with {mode.name}")
             mode.dot(self.accumulator)  # int32 needs integers
+        missing = self._unmergeable() if self.implementation == "merged" else None
+        if missing:
+            raise BitkilnError("no merged PE for this", where="implementation", got=f"merged with {missing}",
+                               expected=f"an exact accumulator and modes of {', '.join(MERGED_MODES)}",
+                               help="implementation parallel takes every mode")
 
     def _smaller(self) -> str:
-        return "parallel"
+        # Sharing pays where the wide shifter of posit16_1 can carry 8-bit lanes (docs/microarchitecture.md,
+        # 'Switchable PE'); without it the sections of the lanes cost more than the adders they save.
+        names = {mode.name for mode in self.modes}
+        shares = "posit16_1" in names and any(mode.lanes == 2 for mode in self.modes)
+        return "merged" if shares and self._unmergeable() is None else "parallel"
+
+    def _unmergeable(self) -> str | None:
+        """What the merged data path has no place for; None where it fits."""
+        if self.accumulator.kind != "exact":
+            return f"a {self.accumulator.kind} accumulator"
+        return next((mode.name for mode in self.modes if mode.name not in MERGED_MODES), None)
 
     def with_options(self, **options) -> MorphableDesign:
         """A copy with some parameters changed."""

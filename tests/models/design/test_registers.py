@@ -24,7 +24,7 @@ from bitkiln.models.design.registers import (
 from bitkiln.models.errors import BitkilnError
 
 PE = MorphableDesign(("fp4", "posit8_0", "int8"))
-FULL = MatmulDesign(ArrayDesign(4, 8, PE), block=("mxfp4", "nvfp4"), descriptors=True, address_bits=40)
+FULL = MatmulDesign(ArrayDesign(4, 8, PE), block=("mxfp4", "nvfp4"), descriptors=True, address_bits=40, output_lanes=1)
 SMALL = MatmulDesign(ArrayDesign(2, 2, MorphableDesign(("int8",), Accumulator(kind="int32"))), rules=("raw",),
                      bias=False, accumulate=False, queue=1, k_words=64, bus_bits=32)
 
