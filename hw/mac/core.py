@@ -113,7 +113,7 @@ class CoreControl(wiring.Component):
 
         # A job that came with an abort would be dropped without a word; a chain's job is asked for again.
         can = Signal()
-        m.d.comb += can.eq(room & ~self.flush & ~registers.ctrl_abort)
+        m.d.comb += can.eq(room & ~self.flush & ~stale & ~registers.ctrl_abort)
         refused, accepted = Signal(8), Signal()
         busy_chain = registers.ctrl_start & self.fetching if master else Const(0, 1)
         full = ~can & ~patient | busy_chain
