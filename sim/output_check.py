@@ -392,7 +392,7 @@ def _encoder(component: Encoder, rng: np.random.Generator, rows: int) -> BlockCh
                     codes = float_cases(fmt, rng, rows)
                     wanted, invalid = encode32(fmt, codes, zero_point)
                     inputs = constant | {"i": codes} | ({**idle, "integer": 0} if component.scaled else {})
-                    yield Segment(inputs, {"o": np.roll(wanted, late), "invalid": np.roll(invalid, late)}, late)
+                    yield Segment(inputs, {"o": np.roll(wanted, late), "invalid": np.roll(invalid, late)}, late + 2)
                 if component.scaled and integers:
                     yield self_scaled(component, fmt, constant, rng, rows)
 
@@ -413,7 +413,8 @@ def _encoder(component: Encoder, rng: np.random.Generator, rows: int) -> BlockCh
         if component.floating:
             inputs |= {"i": 0, "integer": 1}
         late = component.latency - 1
-        return Segment(inputs, {"o": np.roll(wanted, late), "invalid": np.roll(nan, late)}, late)
+        # The limits go through two registers of their own.
+        return Segment(inputs, {"o": np.roll(wanted, late), "invalid": np.roll(nan, late)}, late + 2)
 
     return BlockCheck("encoder", False, segments,
                       lambda outputs: {"o": outputs["o"].astype(np.int64), "invalid": outputs["invalid"].astype(bool)})

@@ -19,7 +19,7 @@ BIAS = 127
 SIGNIFICAND_BITS = 24
 EXPONENT_BITS = 12   # signed: every exponent field of a product of scales, sums and float32 values
 FLOAT_NAN = 0x7FC00000
-LEVELS = 3           # normalising stages between two registers
+LEVELS = 3           # normalising stages between two registers, at most
 
 
 def _shift_of(taken: list[tuple[int, Value]]) -> Value:
@@ -60,8 +60,8 @@ class FloatUnpack(wiring.Component):
         pipe = Pipeline(m, self.en)
         field, mantissa = self.i[23:31], self.i[:23]
         normal, ones = field.any(), field.all()
-        window, _, taken, _, _ = leading_window(m, "n", Cat(mantissa, normal), Const(0, 1), SIGNIFICAND_BITS, 23,
-                                                pipe.hold, 99)
+        window, _, taken, _ = leading_window(m, "n", Cat(mantissa, normal), Const(0, 1), SIGNIFICAND_BITS, 23,
+                                             pipe.hold)
         exponent = Signal(signed(EXPONENT_BITS))
         m.d.comb += exponent.eq(Cat(field[0] | ~normal, field[1:]) - _shift_of(taken))
         for name, value in (("sign", self.i[31]), ("nan", ones & mantissa.any()), ("inf", ones & ~mantissa.any()),
@@ -103,7 +103,9 @@ class FixedToFloat(wiring.Component):
     def __init__(self, width: int, keep: int = SIGNIFICAND_BITS, rounded: bool = True):
         self.width, self.keep, self.rounded = width, keep, rounded
         stages = len(stages_of(width - 1))
-        self.weight_stage = max(-(-stages // LEVELS) - 1, 0) + 1
+        self.weight_stage = max(-(-stages // LEVELS), 1)
+        # The first stages look at the most bits: they are the ones with fewer neighbours.
+        self.cuts = frozenset(group * stages // self.weight_stage for group in range(1, self.weight_stage))
         self.latency = self.weight_stage + 1
         super().__init__({"en": In(1), "i": In(signed(width)), "weight": In(signed(EXPONENT_BITS)), "sign": Out(1),
                           "exponent": Out(signed(EXPONENT_BITS)), "significand": Out(keep)})
@@ -118,9 +120,8 @@ class FixedToFloat(wiring.Component):
         # One zero below: where -2**k has to be recognised, one place lower than 2**k.
         value = Cat(Const(0, 1), self.i[:-1])
         kept = self.keep + self.rounded
-        window, sticky, taken, sign, registers = leading_window(m, "n", value, self.i[-1], kept, self.width - 1,
-                                                                pipe.hold, LEVELS)
-        assert registers + 1 == self.weight_stage
+        window, sticky, taken, sign = leading_window(m, "n", value, self.i[-1], kept, self.width - 1, pipe.hold,
+                                                     self.cuts)
         window, sticky = pipe.hold(window, "window"), pipe.hold(sticky, "sticky")
         sign, shift = pipe.hold(sign, "window_sign"), pipe.hold(_shift_of(taken), "shift")
         top = window[kept - self.keep:]
