@@ -226,4 +226,4 @@ def _add(value: np.ndarray, product: np.ndarray) -> np.ndarray:
     # To odd, so that rounding to 24 bits afterwards is as good as one rounding.
     even = (total.view(np.int64) & 1) == 0
     odd = np.where(np.isfinite(total) & (error != 0) & even, np.nextafter(total, np.copysign(np.inf, error)), total)
-    return np.where(odd == 0, 0.0, odd).astype(np.float32)
+    return odd.astype(np.float32)   # never -0 + -0: a block sum of zero is +0

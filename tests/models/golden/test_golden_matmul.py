@@ -1,5 +1,6 @@
 """The golden matmul core against one element at a time in fractions and Python integers, written from the rules."""
 
+import bisect
 import math
 from fractions import Fraction
 
@@ -108,8 +109,10 @@ def encode_float(job, g):
         return int(fmt.encode(np.array([g]))[0]), False
     sign = math.copysign(1, g) < 0
     values = fmt.decode(np.arange(1 << (fmt.bits - 1)))
-    finite = [(abs(Fraction(v) - abs(Fraction(g))), c & 1, c) for c, v in enumerate(values.tolist())
-              if math.isfinite(v)]
+    values = values[np.isfinite(values)].tolist()      # rising with the code
+    near = bisect.bisect(values, abs(g))
+    finite = [(abs(Fraction(values[code]) - abs(Fraction(g))), code & 1, code)
+              for code in range(max(near - 2, 0), min(near + 2, len(values)))]
     return min(finite)[2] | sign << (fmt.bits - 1), False
 
 
@@ -431,6 +434,44 @@ def test_special_sums():
     assert one(design, zero, "inf")[0] == 0x7FC00000   # infinity times zero
     clamped = Job("fp8_e5m2", 1, 1, 1, rule="float", output="fp32", clamp=(-2.0, 3.0))
     assert [one(design, clamped, s)[0] for s in ("nan", "inf", "-inf")] == [0x7FC00000, 0x40400000, 0xC0000000]
+
+
+E5M2 = {"one": 0x3C, "minus": 0xBC, "zero": 0, "minus zero": 0x80, "inf": 0x7C, "minus inf": 0xFC, "nan": 0x7D}
+
+
+def test_what_infinities_meet():
+    """Every pair of kinds of operands, beside an ordinary product; infinities of both signs from two products."""
+    kinds = list(E5M2.values())
+    job = Job("fp8_e5m2", 7, 3, 7)
+    a, w = (np.array([[0x3C, code, 0x40] for code in kinds]) for _ in range(2))
+    check(core(["fp8_e5m2"]), job, a, w)
+    two = np.array([[0x7C, x] for x in kinds]), np.array([[0x3C, y] for y in kinds])
+    check(core(["fp8_e5m2"]), Job("fp8_e5m2", 7, 2, 7), *two)
+    block = core(["fp8_e5m2"], block=("mxfp8_e5m2",))
+    ones = np.full((7, 1), 127)
+    for m in (a, two[0]):
+        check(block, Job("fp8_e5m2", 7, m.shape[1], 7, block="mxfp8_e5m2"), m, w if m is a else two[1], None, None,
+              ones, ones)
+    # In blocks of their own, where a NaN scale is in one of them.
+    a = np.zeros((7, 64), int)
+    a[:, 0], a[:, 32] = 0x7C, kinds
+    scales = np.full((7, 2), 127)
+    scales[3, 1] = 255
+    check(block, Job("fp8_e5m2", 7, 64, 1, block="mxfp8_e5m2"), a, np.full((1, 64), 0x3C), None, None, scales,
+          np.full((1, 2), 127))
+
+
+def test_blocks_are_rounded_once():
+    """1 + (2**-24 + 2**-56): rounded to 53 bits before, it would be a tie."""
+    fmt = get_format("fp8_e5m2")
+    a = np.zeros((2, 64))
+    a[:, 0], a[:, 32], a[:, 33] = 1, 1, [2.0 ** -16, -(2.0 ** -16)]
+    w = np.abs(a[:1])
+    scales = np.array([[127, 103]] * 2)
+    job = Job("fp8_e5m2", 2, 64, 1, block="mxfp8_e5m2")
+    result = check(core(["fp8_e5m2"], block=("mxfp8_e5m2",)), job, fmt.encode(a), fmt.encode(w), None, None, scales,
+                   np.array([[127, 127]]))
+    assert result.codes[:, 0].tolist() == [0x3F800001, 0x3F800000]
 
 
 @pytest.mark.parametrize("modes, raw_bits", [(["int8"], 32), (["fp8_e4m3"], 64), (["fp8_e5m2"], 128)])
