@@ -7,7 +7,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 # Values reach the recipes through the environment, so that no character in them is special to the shell.
-export PE ENGINE LANES DEPTH ACCUMULATOR PIPELINE SEED SUITE ONLY ARGS WAVES
+export PE ENGINE MODES ROWS COLUMNS JOBS LANES DEPTH ACCUMULATOR PIPELINE SEED SUITE ONLY ARGS WAVES
 
 # The first Python that is new enough; PYTHON=... on the command line wins.
 PYTHON = $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
@@ -20,7 +20,8 @@ STAMP  := $(VENV)/.installed
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 
 # Options are passed only when set.
-OPTIONS = $(if $(LANES),--lanes "$$LANES") $(if $(DEPTH),--depth "$$DEPTH") \
+OPTIONS = $(if $(MODES),--modes "$$MODES") $(if $(ROWS),--rows "$$ROWS") $(if $(COLUMNS),--columns "$$COLUMNS") \
+          $(if $(JOBS),--jobs "$$JOBS") $(if $(LANES),--lanes "$$LANES") $(if $(DEPTH),--depth "$$DEPTH") \
           $(if $(ACCUMULATOR),--accumulator "$$ACCUMULATOR") $(if $(PIPELINE),--pipeline "$$PIPELINE") \
           $(if $(SEED),--seed "$$SEED") $(ARGS)
 
@@ -30,9 +31,10 @@ OPTIONS = $(if $(LANES),--lanes "$$LANES") $(if $(DEPTH),--depth "$$DEPTH") \
 help: ## list the targets
 	@echo "usage: make TARGET [VARIABLE=value ...]"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
-	@echo "sim takes also LANES= DEPTH= ACCUMULATOR= PIPELINE= SEED= WAVES=1; any target takes ARGS='...'"
+	@echo "sim takes also LANES= DEPTH= ACCUMULATOR= PIPELINE= SEED= WAVES=1, with ENGINE= also MODES= ROWS= COLUMNS= JOBS=;"
+	@echo "any target takes ARGS='...'"
 
-sim: check-sim $(STAMP)-base ## PE=fp4 (or ENGINE=dot_unit): RTL against the golden model, up to a real network
+sim: check-sim $(STAMP)-base ## PE=fp4 (or ENGINE=matmul_core MODES=fp4,int8): RTL against the golden model, up to a real network
 	@$(RUN) sim $(if $(PE),"$$PE") $(if $(ENGINE),--engine "$$ENGINE") $(OPTIONS)
 
 check-sim:
@@ -60,7 +62,7 @@ typecheck: $(STAMP)-test ## mypy over the whole package
 	@$(PY) -m mypy --version >/dev/null 2>&1 || $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt mypy
 	@rm -rf build/typecheck && mkdir -p build/typecheck/bitkiln
 	@for each in bitkiln/*; do ln -s "../../../$$each" build/typecheck/bitkiln/; done
-	@for each in hw models sim; do ln -s "../../../$$each" build/typecheck/bitkiln/; done
+	@for each in host hw models sim; do ln -s "../../../$$each" build/typecheck/bitkiln/; done
 	@cd build/typecheck && ../../$(PY) -m mypy -p bitkiln --ignore-missing-imports $(ARGS)
 
 doctor: $(STAMP)-base ## which tools are here, and how to get the others

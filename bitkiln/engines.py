@@ -6,12 +6,13 @@ Adding an engine means one entry here; the parts it names are looked up only whe
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .models.errors import BitkilnError, nearest
 
-__all__ = ["Engine", "engine", "engine_names"]
+__all__ = ["Engine", "engine", "engine_names", "one_of"]
 
 
 @dataclass(frozen=True)
@@ -21,45 +22,92 @@ class Engine:
     Attributes
     ----------
     config : pydantic model of its YAML keys.
-    build : effective configuration and own formats -> frozen design dataclass of ``models.design``.
+    build : validated keys, raw keys and their places -> frozen design dataclass of ``models.design``, and errors.
+    effective : design and validated keys -> effective configuration.
     component : design -> Amaranth component.
-    golden : bit-exact result per clock cycle.
-    check, bench : unit check and cocotb bench module.
-    vectors : design -> stimuli and expected outputs of the generated Verilog test bench.
-    datasheet : design -> Markdown sections of the generated README.
+    steps : the checks of `bitkiln sim`.
+    datasheet : design -> ``flow.datasheet.Datasheet``, the generated README.
+    vectors : design -> stimuli and expected outputs of the generated Verilog test bench; empty for none.
+    collateral : design and module name -> further files to generate; empty for none.
+    bench : module of the cocotb bench; empty for none.
+    example : keys that make a design where a command names only the engine.
     """
 
     name: str
     summary: str
     config: str
     build: str
+    effective: str
     component: str
-    golden: str
-    check: str
-    bench: str
-    vectors: str
+    steps: str
     datasheet: str
+    vectors: str = ""
+    collateral: str = ""
+    bench: str = ""
+    example: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self, part: str) -> Any:
-        """The object behind an attribute of this entry."""
+        """The object behind an attribute of this entry; None where the entry leaves it empty."""
         module, _, name = getattr(self, part).partition(":")
+        if not module:
+            return None
         loaded = importlib.import_module(f"bitkiln.{module}")
         return getattr(loaded, name) if name else loaded
 
+
+# Small and wide, tables and shifters, integers and posits: what a check of an engine should meet.
+_EXAMPLE_MODES = {"modes": ["fp4", "posit8_0", "int8"]}
 
 _ENGINES = {
     entry.name: entry for entry in (
         Engine(
             name="dot_unit",
             summary="multi-lane dot product with one exact accumulator",
-            config="config:DotUnitConfig",
-            build="config:build_dot_unit",
+            config="config_dot:DotUnitConfig",
+            build="config_dot:build_dot_unit",
+            effective="config_dot:effective_dot_unit",
             component="hw.mac.dot:DotUnit",
-            golden="models.golden.dot:trace",
-            check="sim.dot_check:check_dot",
-            bench="sim.benches.dot",
-            vectors="flow.dot_vectors:dot_vectors",
+            steps="flow.simulate_dot:dot_steps",
             datasheet="flow.dot_datasheet:dot_datasheet",
+            vectors="flow.dot_vectors:dot_vectors",
+            bench="sim.benches.dot",
+            example={"pe": "fp4"},
+        ),
+        Engine(
+            name="morphable_pe",
+            summary="processing element whose number formats are chosen at run time",
+            config="config_matmul:MorphablePeConfig",
+            build="config_matmul:build_morphable_pe",
+            effective="config_matmul:effective_modes",
+            component="hw.mac.morphable:MorphablePe",
+            steps="flow.simulate_matmul:pe_steps",
+            datasheet="flow.matmul_datasheet:pe_datasheet",
+            vectors="flow.morphable_vectors:morphable_vectors",
+            example=_EXAMPLE_MODES,
+        ),
+        Engine(
+            name="matmul_array",
+            summary="rows and columns of switchable processing elements",
+            config="config_matmul:MatmulArrayConfig",
+            build="config_matmul:build_matmul_array",
+            effective="config_matmul:effective_modes",
+            component="flow.simulate_matmul:array_component",
+            steps="flow.simulate_matmul:array_steps",
+            datasheet="flow.matmul_datasheet:array_datasheet",
+            example=_EXAMPLE_MODES,
+        ),
+        Engine(
+            name="matmul_core",
+            summary="matrix-multiplication co-processor with AXI registers and streams",
+            config="config_matmul:MatmulCoreConfig",
+            build="config_matmul:build_matmul_core",
+            effective="config_matmul:effective_matmul_core",
+            component="hw.mac.core:MatmulCore",
+            steps="flow.simulate_matmul:core_steps",
+            datasheet="flow.matmul_datasheet:core_datasheet",
+            collateral="flow.matmul_collateral:core_collateral",
+            bench="sim.benches.matmul_core",
+            example=_EXAMPLE_MODES,
         ),
     )
 }
@@ -69,9 +117,14 @@ def engine_names() -> list[str]:
     return list(_ENGINES)
 
 
+def one_of(names: list[str]) -> str:
+    """``a, b or c``."""
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def engine(name: object, where: str = "engine") -> Engine:
     """The registry entry of ``name``."""
     if not isinstance(name, str) or name not in _ENGINES:
-        raise BitkilnError("unknown engine", where=where, got=name, expected=" or ".join(_ENGINES),
+        raise BitkilnError("unknown engine", where=where, got=name, expected=one_of(engine_names()),
                            help=nearest(name, _ENGINES))
     return _ENGINES[name]

@@ -16,6 +16,7 @@ from .models.errors import BitkilnError
 
 __all__ = ["Document", "read_yaml", "parse_yaml", "MAX_BYTES", "MAX_NODES"]
 
+DESCRIPTION, STARTER = "a design description", "`bitkiln init` writes a starter file"
 MAX_BYTES = 1_000_000
 MAX_NODES = 20_000
 MAX_DEPTH = 20
@@ -41,8 +42,11 @@ class Document:
         return f"{self.source}:{self.lines.get(path, 1)}"
 
 
-def read_yaml(path: Path) -> Document:
-    """Read and parse ``path``; BitkilnError when it is missing, unreadable, too large or not YAML."""
+def read_yaml(path: Path, content: str = DESCRIPTION, help: str = STARTER) -> Document:
+    """Read and parse ``path``; BitkilnError when it is missing, unreadable, too large or not YAML.
+
+    ``content`` says what the file should hold, ``help`` how to start one.
+    """
     where = str(path)
     if path.is_dir():
         raise BitkilnError("not a file", where=where, got="a folder", expected="a YAML file")
@@ -50,13 +54,13 @@ def read_yaml(path: Path) -> Document:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise BitkilnError("no such file", where=where, help="`bitkiln init` writes a starter file") from None
+        raise BitkilnError("no such file", where=where, help=help) from None
     except (OSError, ValueError) as error:
         raise BitkilnError("cannot read file", where=where, got=getattr(error, "strerror", None) or str(error)
                            ) from None
     if len(raw) > MAX_BYTES:
         raise BitkilnError("file too large", where=where, got=f"more than {MAX_BYTES} bytes",
-                           expected="a design description of some lines")
+                           expected=f"{content} of some lines")
     if raw.startswith(b"version https://git-lfs"):
         raise BitkilnError("not the file itself", where=where, got="a Git LFS pointer", help="run `git lfs pull`")
     try:
@@ -65,10 +69,10 @@ def read_yaml(path: Path) -> Document:
         line = raw[:error.start].count(b"\n") + 1
         raise BitkilnError("not UTF-8 text", where=f"{where}:{line}", got=f"byte 0x{raw[error.start]:02x}",
                            help="save the file as UTF-8") from None
-    return parse_yaml(text, where)
+    return parse_yaml(text, where, content, help)
 
 
-def parse_yaml(text: str, source: str) -> Document:
+def parse_yaml(text: str, source: str, content: str = DESCRIPTION, help: str = STARTER) -> Document:
     """Parse YAML ``text`` whose top level is a mapping; ``source`` names it in messages."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -87,14 +91,13 @@ def parse_yaml(text: str, source: str) -> Document:
     except (YAMLError, RecursionError, ValueError) as error:
         raise BitkilnError("not valid YAML", where=source, got=" ".join(str(error).split())[:120]) from None
     if node is None:
-        raise BitkilnError("empty file", where=source, expected="a design description",
-                           help="`bitkiln init` writes a starter file")
+        raise BitkilnError("empty file", where=source, expected=content, help=help)
     builder = _Builder(document)
     data = builder.build(node, (), 0)
     if not isinstance(data, dict):
         kind = "a list" if isinstance(data, list) else f"the value {data}"
         raise BitkilnError("wrong top level", where=f"{source}:1", got=kind, expected="keys and values",
-                           help="start with `engine: dot_unit`")
+                           help="start with `engine: dot_unit`" if content == DESCRIPTION else help)
     document.data = data
     return document
 

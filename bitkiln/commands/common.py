@@ -14,8 +14,8 @@ import typer
 if TYPE_CHECKING:
     from ..config import Resolved
 
-__all__ = ["command", "examples", "echo_json", "table", "progress", "resolve_design", "Json",
-           "Lanes", "Depth", "Kind", "Bits", "Pipeline", "Output", "Seed", "Preset"]
+__all__ = ["command", "examples", "echo_json", "table", "progress", "resolve_design", "Json", "Bits", "Columns",
+           "Depth", "EngineName", "Kind", "Lanes", "Modes", "Output", "Pipeline", "Preset", "Rows", "Seed"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Lanes = Annotated[int | None, typer.Option(help="Products per cycle.", show_default="4")]
@@ -27,6 +27,11 @@ Bits = Annotated[int | None, typer.Option("--accumulator-bits", help="Exact widt
 Pipeline = Annotated[int | None, typer.Option(help="Register stages before the accumulator.", show_default="0")]
 Output = Annotated[str | None, typer.Option("--output-format", help="Round the sum into this format on port o.")]
 Seed = Annotated[int, typer.Option(help="Seed of all random vectors.")]
+EngineName = Annotated[str | None, typer.Option("--engine", help="Engine of the registry: dot_unit, morphable_pe, "
+                                                                 "matmul_array or matmul_core.")]
+Modes = Annotated[str | None, typer.Option(help="Modes of a switchable engine, with commas: fp4,posit8_0,int8.")]
+Rows = Annotated[int | None, typer.Option(help="Rows of an array.", show_default="4")]
+Columns = Annotated[int | None, typer.Option(help="Columns of an array.", show_default="4")]
 Preset = Annotated[str | None, typer.Option(help="Start from a named preset (`bitkiln presets`).")]
 
 
@@ -85,13 +90,15 @@ def progress(text: str) -> None:
 def resolve_design(target: str | None, *, preset: str | None = None, pe: str | None = None,
                    engine: str | None = None, lanes: int | None = None, depth: int | None = None,
                    kind: str | None = None, bits: int | None = None, pipeline: int | None = None,
-                   output: str | None = None, name: str | None = None) -> Resolved:
+                   output: str | None = None, name: str | None = None, modes: str | None = None,
+                   rows: int | None = None, columns: int | None = None) -> Resolved:
     """The design that a command line describes.
 
     ``target`` is a YAML file (by its suffix or because it exists) or a PE name; options given win over
-    the file, the file over the preset, the preset over the defaults.
+    the file, the file over the preset, the preset over the defaults. An engine alone stands for its example.
     """
     from ..config import load_design
+    from ..engines import engine as find_engine
 
     path = None
     if target is not None and (target.lower().endswith((".yaml", ".yml")) or "/" in target):
@@ -99,7 +106,12 @@ def resolve_design(target: str | None, *, preset: str | None = None, pe: str | N
     elif target is not None:
         pe = pe or target
     cli: dict[str, Any] = {}
-    for key, value, option in (("engine", engine, "--engine"), ("pe", pe, "PE"), ("lanes", lanes, "--lanes"),
+    if engine is not None and target is pe is preset is modes is None:
+        cli = {key: (value, "--engine") for key, value in find_engine(engine, "--engine").example.items()}
+    listed = None if modes is None else [mode.strip() for mode in modes.split(",") if mode.strip()]
+    for key, value, option in (("engine", engine, "--engine"), ("pe", pe, "PE"), ("modes", listed, "--modes"),
+                               ("array.rows", rows, "--rows"), ("array.columns", columns, "--columns"),
+                               ("lanes", lanes, "--lanes"),
                                ("accumulator.depth", depth, "--depth"), ("accumulator.kind", kind, "--accumulator"),
                                ("accumulator.bits", bits, "--accumulator-bits"),
                                ("pipeline", pipeline, "--pipeline"), ("output.format", output, "--output-format"),

@@ -10,13 +10,17 @@ import typer
 from ..models.errors import BitkilnError
 from .common import (
     Bits,
+    Columns,
     Depth,
+    EngineName,
     Json,
     Kind,
     Lanes,
+    Modes,
     Output,
     Pipeline,
     Preset,
+    Rows,
     command,
     echo_json,
     resolve_design,
@@ -25,12 +29,13 @@ from .common import (
 
 def register(app: typer.Typer) -> None:
     command(app, generate, "bitkiln generate my.yaml", "bitkiln generate --pe int8xfp4 --lanes 8 -o cores/",
-            "bitkiln generate fp4 --output-format fp8_e4m3")
+            "bitkiln generate --engine matmul_core --modes fp4,posit8_0,int8")
 
 
 def generate(
     design: Annotated[str | None, typer.Argument(metavar="[FILE.yaml|PE]", help="Design file or PE name.")] = None,
     pe: Annotated[str | None, typer.Option("--pe", help="Format or activation x weight.")] = None,
+    engine: EngineName = None, modes: Modes = None, rows: Rows = None, columns: Columns = None,
     preset: Preset = None, lanes: Lanes = None, depth: Depth = None, accumulator: Kind = None, bits: Bits = None,
     pipeline: Pipeline = None, output_format: Output = None,
     name: Annotated[str | None, typer.Option(help="Verilog module name.")] = None,
@@ -41,16 +46,19 @@ def generate(
     force: Annotated[bool, typer.Option("--force", help="Replace files of another design in the folder.")] = False,
     json: Json = False,
 ) -> None:
-    """Write one self-contained Verilog file, its JSON description, a self-checking test bench and a README.
+    """Write one self-contained Verilog file, its JSON description, a README, and what belongs to the engine:
+    a self-checking test bench (units and PEs), or register headers and C driver (matmul_core).
 
     The Verilog has no vendor cells and is identical byte for byte between runs. The test bench needs no
     Python: it runs in Icarus, Verilator or a vendor's simulator and prints PASS or FAIL.
     """
-    if design is None and pe is None and preset is None:
-        raise BitkilnError("missing argument", where="bitkiln generate", expected="a YAML file, --pe or --preset",
+    if design is None and pe is None and preset is None and engine is None:
+        raise BitkilnError("missing argument", where="bitkiln generate",
+                           expected="a YAML file, --pe, --engine or --preset",
                            help="for example `bitkiln generate --pe fp4`; `bitkiln init` writes a starter file")
     resolved = resolve_design(design, pe=pe, preset=preset, lanes=lanes, depth=depth, kind=accumulator, bits=bits,
-                              pipeline=pipeline, output=output_format, name=name)
+                              pipeline=pipeline, output=output_format, engine=engine, modes=modes, rows=rows,
+                              columns=columns, name=name)
     from ..flow.generate import generate as write
 
     files = write(resolved, output, cycles=vectors, seed=seed, force=force)

@@ -2,42 +2,79 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..models.errors import FAILED, BitkilnError, nearest
-from .common import Json, Lanes, Seed, command, echo_json, progress, resolve_design, table
+from .common import EngineName, Json, Lanes, Preset, Seed, command, echo_json, progress, resolve_design, table
 
-NETWORKS = ("digits", "g2p")
+# Networks of each name, and samples that a core runs by default: the RTL of a core is slower than that of a dot unit.
+NETWORKS = {"digits": ("mlp", "cnn"), "mlp": ("mlp",), "cnn": ("cnn",), "g2p": ("g2p",)}
+CORE_SAMPLES = {"mlp": 120, "cnn": 40, "g2p": 2}
+IMAGES, WORDS = 360, 500
 
 
 def register(app: typer.Typer) -> None:
-    command(app, run, "bitkiln run digits --pe fp4", "bitkiln run digits --pe int8xfp4 --images 100",
-            "bitkiln run g2p --pe int8")
+    command(app, run, "bitkiln run digits --pe fp4", "bitkiln run digits --pe int8xfp4 --samples 100",
+            "bitkiln run g2p --pe int8", "bitkiln run digits --engine matmul_core --layers layers.yaml")
 
 
 def run(
-    network: Annotated[str, typer.Argument(help="digits (MLP and CNN through the RTL) or g2p (golden model).")],
-    pe: Annotated[str, typer.Option("--pe", help="Format or activation x weight.")] = "fp4",
+    network: Annotated[str, typer.Argument(help="digits (mlp and cnn), mlp, cnn or g2p.")],
+    pe: Annotated[str | None, typer.Option("--pe", help="Format or activation x weight of a dot unit.",
+                                           show_default="fp4")] = None,
     lanes: Lanes = None,
-    images: Annotated[int, typer.Option(min=1, max=360, help="Test images.")] = 360,
-    words: Annotated[int, typer.Option(min=1, max=5000, help="Test words (g2p).")] = 500,
+    engine: EngineName = None,
+    layers: Annotated[Path | None, typer.Option(help="YAML file with a mode for each layer (matmul_core).")] = None,
+    engine_config: Annotated[Path | None, typer.Option(help="Design file of the core.", show_default="a 4 x 4 core "
+                                                       "with the modes of the layers")] = None,
+    preset: Preset = None,
+    samples: Annotated[int | None, typer.Option(min=1, max=5000, help="Test images or words.", show_default="all "
+                                                "images and 500 words; fewer on a core")] = None,
+    images: Annotated[int | None, typer.Option(min=1, max=360, help="The same for images.")] = None,
+    words: Annotated[int | None, typer.Option(min=1, max=5000, help="The same for words.")] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Push test data through the RTL dot unit layer by layer; compare with the golden model bit for bit."""
+    """Push test data through simulated hardware layer by layer; compare with the golden model bit for bit.
+
+    With --pe the RTL of a dot unit does every dot product (g2p: the golden model). With --engine matmul_core
+    every layer runs as jobs of the simulated core in a mode of its own, taken from a file such as
+    `hidden: fp4` and `scores: posit8_0`, or `default: int8` for the layers it does not name.
+    """
     if network not in NETWORKS:
-        raise BitkilnError("unknown network", where="bitkiln run", got=network, expected=" or ".join(NETWORKS),
+        raise BitkilnError("unknown network", where="bitkiln run", got=network, expected=", ".join(NETWORKS),
                            help=nearest(network, NETWORKS))
-    resolved = resolve_design(None, pe=pe, lanes=lanes)
+    chosen = list(NETWORKS[network])
+
+    def count(name: str, core: bool) -> int:
+        words_or_images = words if name == "g2p" else images
+        most = (WORDS if name == "g2p" else IMAGES) if not core else CORE_SAMPLES[name]
+        found = next((given for given in (words_or_images, samples) if given is not None), most)
+        if name != "g2p" and found > IMAGES:
+            raise BitkilnError("out of range", where="--samples", got=found, expected=f"at most {IMAGES} images")
+        return found
+
     from ..flow import networks
 
-    result = networks.digits(resolved, images=images, progress=progress) if network == "digits" \
-        else networks.g2p(resolved, words=words, seed=seed, progress=progress)
+    if engine is None and layers is None and engine_config is None and preset is None:
+        resolved = resolve_design(None, pe=pe or "fp4", lanes=lanes)
+        result = networks.g2p(resolved, words=count("g2p", False), seed=seed, progress=progress) \
+            if chosen == ["g2p"] else \
+            networks.digits(resolved, images=count(chosen[0], False), progress=progress, chosen=chosen)
+    else:
+        for option, value in (("--pe", pe), ("--lanes", lanes)):
+            if value is not None:
+                raise BitkilnError("contradictory options", where=f"bitkiln run {option}", got=str(value),
+                                   expected="none with a core: --layers says the formats")
+        result = networks.on_core(chosen, layers, engine=engine, config=engine_config, preset=preset,
+                                  samples={name: count(name, True) for name in chosen}, seed=seed, progress=progress)
     if json:
         echo_json(result.as_dict())
     else:
-        table(result.title, result.columns, result.rows, right=result.right)
+        for title, columns, rows, right in result.tables:
+            table(title, columns, rows, right=right)
     if not result.passed:
         raise typer.Exit(FAILED)

@@ -10,13 +10,17 @@ import typer
 from ..models.errors import BitkilnError
 from .common import (
     Bits,
+    Columns,
     Depth,
+    EngineName,
     Json,
     Kind,
     Lanes,
+    Modes,
     Output,
     Pipeline,
     Preset,
+    Rows,
     command,
     echo_json,
     progress,
@@ -33,9 +37,10 @@ def register(app: typer.Typer) -> None:
 def synth(
     design: Annotated[str | None, typer.Argument(metavar="[FILE.yaml|PE]", help="Design file or PE name.")] = None,
     pe: Annotated[str | None, typer.Option("--pe", help="Format or activation x weight.")] = None,
+    engine: EngineName = None, modes: Modes = None, rows: Rows = None, columns: Columns = None,
     preset: Preset = None, lanes: Lanes = None, depth: Depth = None, accumulator: Kind = None, bits: Bits = None,
     pipeline: Pipeline = None, output_format: Output = None,
-    target: Annotated[str | None, typer.Option(help="ecp5, ice40, gowin, xilinx or asic.",
+    target: Annotated[str | None, typer.Option(help="ecp5, ecp5-85k, ice40, ice40-up5k, gowin, xilinx or asic.",
                                                show_default="the file's, else ecp5")] = None,
     liberty: Annotated[list[Path] | None, typer.Option(help="Liberty file (.lib, .lib.gz); may be repeated.")] = None,
     dont_use: Annotated[list[str] | None, typer.Option(help="Cell (or glob) to avoid (asic); may be repeated.")] = None,
@@ -52,11 +57,13 @@ def synth(
     Fmax is the median over the seeds, out of context. What was not measured is null, with the reason.
     Results are cached by content: a second run costs nothing.
     """
-    if design is None and pe is None and preset is None:
-        raise BitkilnError("missing argument", where="bitkiln synth", expected="a YAML file, a PE or --preset",
+    if design is None and pe is None and preset is None and engine is None:
+        raise BitkilnError("missing argument", where="bitkiln synth",
+                           expected="a YAML file, a PE, --engine or --preset",
                            help="for example `bitkiln synth fp4 --target ecp5`")
     resolved = resolve_design(design, pe=pe, preset=preset, lanes=lanes, depth=depth, kind=accumulator, bits=bits,
-                              pipeline=pipeline, output=output_format)
+                              pipeline=pipeline, output=output_format, engine=engine, modes=modes, rows=rows,
+                              columns=columns)
     from ..flow.measure import measure
 
     metrics, path = measure(resolved, target=target, liberty=liberty or (), dont_use=dont_use or (),

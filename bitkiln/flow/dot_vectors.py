@@ -9,7 +9,7 @@ from ..models.formats import Format
 from ..models.golden.dot import trace
 from .vectors import Vectors
 
-__all__ = ["dot_vectors"]
+__all__ = ["dot_vectors", "operands"]
 
 
 def _corners(fmt: Format) -> np.ndarray:
@@ -23,7 +23,7 @@ def _corners(fmt: Format) -> np.ndarray:
     return np.unique(np.concatenate([order[:2], order[-2:], small, np.array(odd, codes.dtype)]))
 
 
-def _operands(fmt: Format, shape: tuple[int, int], random: np.random.Generator) -> np.ndarray:
+def operands(fmt: Format, shape: tuple[int, int], random: np.random.Generator) -> np.ndarray:
     """A third corner cases, the rest any code; specials are rare, since they stick until a clear."""
     codes = random.integers(0, 1 << fmt.bits, shape)
     corners = _corners(fmt)
@@ -45,7 +45,7 @@ def dot_vectors(design: DotDesign, cycles: int, seed: int) -> Vectors:
     """
     random = np.random.default_rng(seed)
     shape = (cycles, design.lanes)
-    a, w = _operands(design.activation, shape, random), _operands(design.weight, shape, random)
+    a, w = operands(design.activation, shape, random), operands(design.weight, shape, random)
     en = random.random(cycles) < 0.85
     clear = random.random(cycles) < 1 / 48
     clear[: design.latency] = True

@@ -65,7 +65,10 @@ def measure(resolved: Resolved, *, target: str | None = None, liberty: Sequence[
     if placer and seeds:
         require(placer)
     progress(f"emitting {resolved.name}")
-    verilog = to_verilog(resolved.component(), resolved.name)
+    component = resolved.component()
+    verilog = to_verilog(component, resolved.name)
+    roles = getattr(component, "port_roles", {})
+    clock = next((name for name, role in roles.items() if role == "clock"), "clk")
     progress(f"synthesis for {target}")
     if asic:
         parts = [synthesise(verilog, resolved.name, "asic", booth=booth, liberty=list(liberty), period_ps=period_ps,
@@ -74,7 +77,7 @@ def measure(resolved: Resolved, *, target: str | None = None, liberty: Sequence[
         parts = [synthesise(verilog, resolved.name, target, dsp=dsp)]
         if seeds:
             progress(f"place and route, {seeds} seeds")
-            parts.append(_placed(verilog, resolved.name, target, seeds, dsp))
+            parts.append(_placed(verilog, resolved.name, target, seeds, dsp, clock))
         else:
             parts[0].metrics.append(Metric("fmax", None, "MHz", True, note="not asked for (--seeds 0)"))
     metrics = Metrics.joined(parts)
@@ -84,10 +87,10 @@ def measure(resolved: Resolved, *, target: str | None = None, liberty: Sequence[
     return metrics, path
 
 
-def _placed(verilog: str, top: str, target: str, seeds: int, dsp: bool) -> Metrics:
+def _placed(verilog: str, top: str, target: str, seeds: int, dsp: bool, clock: str) -> Metrics:
     """Fmax, or null with the reason: a unit may be larger than the device."""
     try:
-        return place_and_route(verilog, top, target, seeds=range(1, seeds + 1), dsp=dsp)
+        return place_and_route(verilog, top, target, seeds=range(1, seeds + 1), dsp=dsp, clock=clock)
     except BitkilnError as error:
         if error.exit_code == MISSING_TOOL:
             raise

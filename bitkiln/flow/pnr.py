@@ -16,7 +16,7 @@ from typing import Any
 from ..models.errors import BitkilnError
 from ..store import Store, store
 from .metrics import Metric, Metrics
-from .targets import get_target
+from .targets import PARTS, get_target
 from .tools import run_tool, run_yosys, scratch
 
 __all__ = ["place_and_route", "wrapper"]
@@ -27,6 +27,9 @@ GOAL_MHZ = 400
 _RUNS: dict[str, tuple[str, list[str]]] = {
     "ecp5": ("LFE5U-25F, speed grade 6, out of context",
              ["--25k", "--speed", "6", "--package", "CABGA381", "--out-of-context"]),
+    "ecp5-85k": ("LFE5U-85F, speed grade 6, out of context",
+                 ["--85k", "--speed", "6", "--package", "CABGA756", "--out-of-context"]),
+    "ice40-up5k": ("iCE40UP5K-SG48, between shift registers", ["--up5k", "--package", "sg48"]),
     "ice40": ("iCE40HX8K-CT256, between shift registers", ["--hx8k", "--package", "ct256"]),
     "gowin": ("GW1NR-9C QN88 C6/I5, between shift registers",
               ["--device", "GW1NR-LV9QN88PC6/I5", "--vopt", "family=GW1N-9C", "--vopt", "cst=pins.cst"]),
@@ -80,7 +83,8 @@ def wrapper(top: str, ports: Sequence[tuple[str, str, int]], clock: str = "clk",
 
 
 def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequence[int] = (1, 2, 3, 4, 5),
-                    dsp: bool = False, clock: str = "clk", keep: Store | None = None) -> Metrics:
+                    dsp: bool = False, clock: str = "clk", part: str | None = None, goal_mhz: int = GOAL_MHZ,
+                    keep: Store | None = None) -> Metrics:
     """Fmax of ``top``, the median over ``seeds``.
 
     Parameters
@@ -88,13 +92,18 @@ def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequ
     verilog, top : str
         Verilog text and its top module.
     target : str
-        ``ecp5``, ``ice40`` or ``gowin``; others give null with the reason.
+        ``ecp5`` (LFE5U-25F), ``ecp5-85k``, ``ice40`` (HX8K), ``ice40-up5k`` or ``gowin``; others give null with the
+        reason.
     seeds : sequence of int
         One run each.
     dsp : bool
         Allow DSP blocks.
     clock : str
         The module's clock port.
+    part : str, optional
+        A part of the target's family (``ecp5-85k``); by default the one that ``target`` names.
+    goal_mhz : int
+        Clock that the tool optimises towards; large designs place sooner with one they can reach.
     keep : Store, optional
         Where results are kept.
 
@@ -117,12 +126,12 @@ def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequ
     from ..sim.toolchain import require
 
     yosys, nextpnr = require("yosys"), require(family.place)
-    part, options = _RUNS[family.name]
+    device, options = _RUNS[part or PARTS.get(target.lower(), family.name)]
     serial = family.name != "ecp5"
     finish = _FINISH.get(family.name, "")
     inputs = {"verilog": verilog, "top": top, "clock": clock, "yosys": yosys.version, "nextpnr": nextpnr.version,
               "synth": family.script(f"{top}_timed", dsp), "options": options, "seeds": list(seeds),
-              "goal_mhz": GOAL_MHZ, "wrapper": serial, "finish": finish}
+              "goal_mhz": goal_mhz, "wrapper": serial, "finish": finish}
 
     def run() -> dict[str, Any]:
         with scratch() as name:
@@ -134,19 +143,19 @@ def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequ
             run_yosys(yosys, netlist, folder, {"wrapper.v": wrapped, **_FILES.get(family.name, {})})
             reached, used = [], {}
             for seed in seeds:
-                run_tool(nextpnr, ["--json", "netlist.json", *options, "--seed", str(seed), "--freq", str(GOAL_MHZ),
+                run_tool(nextpnr, ["--json", "netlist.json", *options, "--seed", str(seed), "--freq", str(goal_mhz),
                                    "--report", "report.json", "--timing-allow-fail", "-q"], folder)
                 report = json.loads((folder / "report.json").read_text())
                 clocks = [entry["achieved"] for entry in report.get("fmax", {}).values()]
                 reached.append(min(clocks) if clocks else None)
                 used = {name: entry["used"] for name, entry in report["utilization"].items() if entry["used"]}
-        command = f"{nextpnr.name} --json netlist.json {' '.join(options)} --freq {GOAL_MHZ} --seed SEED"
+        command = f"{nextpnr.name} --json netlist.json {' '.join(options)} --freq {goal_mhz} --seed SEED"
         known = [value for value in reached if value is not None]
         metric = Metric(
             "fmax", round(statistics.median(known), 2) if known else None, "MHz", True,
             error=round((max(known) - min(known)) / 2, 2) if len(known) > 1 else None,
             note=f"median of {len(known)} seeds, registers at all ports" if known else "no path between registers")
-        return Metrics(part, {"yosys": yosys.version, nextpnr.name: nextpnr.version}, command, [metric],
+        return Metrics(device, {"yosys": yosys.version, nextpnr.name: nextpnr.version}, command, [metric],
                        seed=list(seeds), cells=used).as_dict()
 
     return Metrics.from_dict((keep or store()).cached("place_and_route", inputs, run))

@@ -1,8 +1,7 @@
-"""``bitkiln sim``: the three checks of a design, one row each."""
+"""``bitkiln sim``: the checks of a design, one row each. What they are, the engine says (``engines.Engine.steps``)."""
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -11,12 +10,63 @@ from typing import Any
 from ..config import Resolved
 from ..models.errors import FAILED, BitkilnError
 
-__all__ = ["Step", "simulate"]
+__all__ = ["Check", "Options", "Outcome", "Step", "simulate"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may ask of the checks.
+
+    Attributes
+    ----------
+    seed : int
+        Of all random vectors.
+    images : int
+        Digit images for the networks.
+    jobs : int or None
+        Random jobs, of engines that run jobs.
+    progress : callable
+        Told what begins.
+    """
+
+    seed: int = 0
+    images: int = 360
+    jobs: int | None = None
+    progress: Callable[[str], None] = lambda text: None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found: comparisons, how many failed, a line about them, and everything for JSON."""
+
+    checked: int
+    mismatches: int
+    details: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of an engine.
+
+    Attributes
+    ----------
+    name, unit : str
+        What is checked, and what is counted.
+    run : callable
+    begins : str
+        What the progress line says.
+    """
+
+    name: str
+    unit: str
+    run: Callable[[], Outcome]
+    begins: str
 
 
 @dataclass(frozen=True)
 class Step:
-    """One check.
+    """One check that was run.
 
     Attributes
     ----------
@@ -48,79 +98,26 @@ class Step:
         return {**asdict(self), "seconds": round(self.seconds, 3), "passed": self.passed}
 
 
-def simulate(resolved: Resolved, *, seed: int = 0, images: int = 360,
-             progress: Callable[[str], None] = lambda text: None) -> Iterator[Step]:
-    """Run the checks one after the other; every one runs even where an earlier one failed.
-
-    Parameters
-    ----------
-    resolved : Resolved
-    seed : int
-        Of all random vectors.
-    images : int
-        Digit images for the network.
-    progress : callable
-        Told what begins.
-    """
-    from ..sim.batch import BatchModel
+def simulate(resolved: Resolved, options: Options = Options()) -> Iterator[Step]:
+    """Run the checks one after the other; every one runs even where an earlier one failed."""
     from ..sim.toolchain import require
 
     for tool in ("verilator", "cxx"):                  # before anything is written
         require(tool)
-    design = resolved.design
-    progress(f"{resolved.name}: building the model")
-    model = BatchModel(design)
-    progress(f"{resolved.name}: operand pairs against the golden model")
-    yield _step("dot unit", "vectors", lambda: _unit(resolved, seed, model), progress)
-    progress(f"{resolved.name}: cocotb bench")
-    yield _step("cocotb bench", "checks", lambda: _bench(resolved, seed), progress)
-    for network in ("mlp", "cnn"):
-        progress(f"{resolved.name}: digits {network} through the RTL")
-        run = functools.partial(_network, design, network, images, model)
-        yield _step(f"digits {network}", "dot products", run, progress)
+    for check in resolved.engine.load("steps")(resolved, options):
+        options.progress(f"{resolved.name}: {check.begins}")
+        yield _step(check, options.progress)
 
 
-def _step(name: str, unit: str, run: Callable[[], tuple[int, int, str, dict[str, Any]]],
-          progress: Callable[[str], None]) -> Step:
-    """Time ``run``; failed work becomes a failed row, anything else (a missing tool) ends the command."""
+def _step(check: Check, progress: Callable[[str], None]) -> Step:
+    """Time a check; failed work becomes a failed row, anything else (a missing tool) ends the command."""
     started = time.perf_counter()
     try:
-        checked, mismatches, details, facts = run()
+        found = check.run()
     except BitkilnError as error:
         if error.exit_code != FAILED:
             raise
         progress(error.render())                       # whole, with the log's last lines
-        checked, mismatches, facts = 0, 1, {}
-        details = error.render().splitlines()[0].removeprefix("error: ")
-    return Step(name, checked, unit, mismatches, details, time.perf_counter() - started, facts)
-
-
-def _unit(resolved: Resolved, seed: int, model: Any) -> tuple[int, int, str, dict[str, Any]]:
-    result = resolved.engine.load("check")(resolved.design, seed=seed, model=model)
-    details = f"{result.pairs:,} operand pairs, {'all in every lane' if result.exhaustive else 'random and extreme'}"
-    if result.first:
-        details = f"first: {result.first}"
-    return result.vectors, result.mismatches, details, {"pairs": result.pairs, "parts": result.parts}
-
-
-def _bench(resolved: Resolved, seed: int) -> tuple[int, int, str, dict[str, Any]]:
-    from ..sim.runner import run_bench
-
-    result = run_bench(resolved.component(), f"bitkiln.{resolved.engine.bench}", seed=seed,
-                       parameters={"design": resolved.design, "seed": seed})
-    details = f"{result.tests} test{'s' * (result.tests != 1)}, {result.cycles:,} cycles"
-    if result.waves is not None:
-        details += f", waves in {result.waves}"
-    return result.vectors, 0, details, {"cycles": result.cycles}
-
-
-def _network(design: Any, network: str, images: int, model: Any) -> tuple[int, int, str, dict[str, Any]]:
-    from ..sim.digits import run_digits
-
-    result = run_digits(design, network, images, model=model)
-    mismatches = result.mismatches + (not result.scores_equal)
-    details = (f"accuracy float {result.float_accuracy:.1%}, golden {result.golden_accuracy:.1%}, "
-               f"RTL {result.rtl_accuracy:.1%}; {result.macs:,} MACs, {result.macs_per_cycle:.2f} per cycle")
-    if result.first_mismatch:
-        details = f"first: {result.first_mismatch}"
-    return result.dot_products, mismatches, details, result.as_dict()
+        found = Outcome(0, 1, error.render().splitlines()[0].removeprefix("error: "), {})
+    return Step(check.name, found.checked, check.unit, found.mismatches, found.details,
+                time.perf_counter() - started, found.facts)

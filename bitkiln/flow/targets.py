@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..models.errors import BitkilnError, nearest
 from .metrics import Metric
 
-__all__ = ["Target", "TARGETS", "get_target"]
+__all__ = ["PARTS", "TARGETS", "Target", "get_target"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,10 @@ TARGETS = {
     )
 }
 
-ALIASES = {"ecp5-25k": "ecp5", "lfe5u-25f": "ecp5", "xcup": "xilinx", "ultrascale+": "xilinx", "ice40hx8k": "ice40"}
+ALIASES = {"ecp5-25k": "ecp5", "lfe5u-25f": "ecp5", "ecp5-85k": "ecp5", "lfe5u-85f": "ecp5", "xcup": "xilinx",
+           "ultrascale+": "xilinx", "ice40hx8k": "ice40", "ice40-up5k": "ice40", "ice40up5k": "ice40"}
+# Parts of a family that place and route knows, by names of theirs; others mean the family's first part.
+PARTS = {"ecp5-85k": "ecp5-85k", "lfe5u-85f": "ecp5-85k", "ice40-up5k": "ice40-up5k", "ice40up5k": "ice40-up5k"}
 
 
 def get_target(name: str, where: str = "target") -> Target:

@@ -130,10 +130,10 @@ class MorphableDesign:
                                help="implementation parallel takes every mode")
 
     def _smaller(self) -> str:
-        # Sharing pays where the wide shifter of posit16_1 can carry 8-bit lanes (docs/microarchitecture.md,
-        # 'Switchable PE'); without it the sections of the lanes cost more than the adders they save.
-        names = {mode.name for mode in self.modes}
-        shares = "posit16_1" in names and any(mode.lanes == 2 for mode in self.modes)
+        # Measured (docs/microarchitecture.md, 'Switchable PE'): sharing pays where a 16-bit mode has the multiplier,
+        # shifter and accumulator that narrower lanes fit into. E5M2 lanes fit into no accumulator but their own.
+        narrow = [mode.name for mode in self.modes if mode.lanes > 1]
+        shares = len(narrow) in range(1, len(self.modes)) and "fp8_e5m2" not in narrow
         return "merged" if shares and self._unmergeable() is None else "parallel"
 
     def _unmergeable(self) -> str | None:

@@ -226,7 +226,8 @@ CASES = [
     Case("PE and engine", "sim fp4 --engine dot_unit", 2,
          "error: contradictory options at bitkiln sim: got 'a PE and --engine', expected exactly one of them"),
     Case("unknown engine", "sim --engine dot_unti", 2,
-         "error: unknown engine at --engine: got 'dot_unti', expected dot_unit\n"
+         "error: unknown engine at --engine: got 'dot_unti', expected dot_unit, morphable_pe, "
+         "matmul_array or matmul_core\n"
          "help: did you mean dot_unit?"),
     Case("unknown command", "simulate fp4", 2,
          "error: unknown command at bitkiln: got 'simulate', expected a command\n"
@@ -251,7 +252,7 @@ CASES = [
          "block-scaled\n"
          "help: did you mean posit?"),
     Case("nothing to generate", "generate", 2,
-         "error: missing argument at bitkiln generate: expected a YAML file, --pe or --preset\n"
+         "error: missing argument at bitkiln generate: expected a YAML file, --pe, --engine or --preset\n"
          "help: for example `bitkiln generate --pe fp4`; `bitkiln init` writes a starter file"),
     Case("missing design file", "generate none.yaml", 2,
          "error: no such file at none.yaml\n"
@@ -293,7 +294,8 @@ CASES = [
          "help: choose another place",
          files={'file': 'x'}),
     Case("unknown schema", "schema --engine dot", 2,
-         "error: unknown engine at --engine: got 'dot', expected dot_unit\n"
+         "error: unknown engine at --engine: got 'dot', expected dot_unit, morphable_pe, "
+         "matmul_array or matmul_core\n"
          "help: did you mean dot_unit?"),
     Case("unknown synthesis target", "synth fp4 --target ecp6", 2,
          "error: unknown target at --target: got 'ecp6', expected ecp5, ice40, gowin, xilinx or asic\n"
@@ -374,7 +376,7 @@ CASES = [
          "help: pip install 'bitkiln[fpga]'",
          setup=no_nextpnr),
     Case("unknown network", "run digitz", 2,
-         "error: unknown network at bitkiln run: got 'digitz', expected digits or g2p\n"
+         "error: unknown network at bitkiln run: got 'digitz', expected digits, mlp, cnn, g2p\n"
          "help: did you mean digits?"),
     Case("no images", "run digits --images 0", 2,
          "error: invalid value at bitkiln run --images: got '0', expected greater than or equal to 1\n"
@@ -449,10 +451,12 @@ CASES = [
          "error: tag not allowed at d.yaml:1: got '!mine', expected plain YAML values",
          files={'d.yaml': 'engine: !mine dot_unit\n'}),
     Case("missing engine", "generate d.yaml", 2,
-         "error: missing key at d.yaml:1 engine: expected dot_unit",
+         "error: missing key at d.yaml:1 engine: expected dot_unit, morphable_pe, matmul_array or "
+         "matmul_core",
          files={'d.yaml': 'pe: fp4\n'}),
     Case("unknown engine in a file", "generate d.yaml", 2,
-         "error: unknown engine at d.yaml:1 engine: got 'dotunit', expected dot_unit\n"
+         "error: unknown engine at d.yaml:1 engine: got 'dotunit', expected dot_unit, morphable_pe, "
+         "matmul_array or matmul_core\n"
          "help: did you mean dot_unit?",
          files={'d.yaml': 'engine: dotunit\npe: fp4\n'}),
     Case("no formats", "generate d.yaml", 2,
@@ -551,6 +555,170 @@ CASES = [
     Case("bad file under a good option", "generate d.yaml --lanes 2", 2,
          "error: out of range at d.yaml:3 pipeline: got 7, expected at most 6",
          files={'d.yaml': 'engine: dot_unit\npe: fp4\npipeline: 7\n'}),
+    Case("no modes of an engine", "generate d.yaml", 2,
+         "error: missing key at d.yaml:1 modes: expected a list of PE names\n"
+         "help: for example modes: [fp4, posit8_0]; common ones are fp4, posit4_1, int4, posit8_0, fp8_e4m3, "
+         "fp8_e5m2, int8, int8xfp4, int8xint4, posit16_1, int16, bf16",
+         files={'d.yaml': 'engine: morphable_pe\n'}),
+    Case("empty modes", "generate d.yaml", 2,
+         "error: no modes at d.yaml:2 modes: got 'an empty list', expected at least one PE name\n"
+         "help: for example modes: [fp4, posit8_0]; common ones are fp4, posit4_1, int4, posit8_0, fp8_e4m3, "
+         "fp8_e5m2, int8, int8xfp4, int8xint4, posit16_1, int16, bf16",
+         files={'d.yaml': 'engine: morphable_pe\nmodes: []\n'}),
+    Case("modes as text", "generate d.yaml", 2,
+         "error: wrong type at d.yaml:2 modes: got 'fp4, int8' (text), expected a list\n"
+         "help: for example modes: [fp4, int8]",
+         files={'d.yaml': 'engine: morphable_pe\nmodes: fp4, int8\n'}),
+    Case("unknown mode", "sim --engine matmul_core --modes fp4,posit88", 2,
+         "error: unknown PE at --modes: got 'posit88', expected a format name or AxW (activation x weight)\n"
+         "help: did you mean posit8_4, posit8_3, posit8_2?"),
+    Case("mode named twice", "sim --engine morphable_pe --modes fp4,int8,fp4", 2,
+         "error: mode named twice at --modes: got 'fp4', expected each mode once"),
+    Case("mode of odd width", "sim --engine morphable_pe --modes fp6_e2m3", 2,
+         "error: no SIMD mode for this format at --modes: got 'fp6_e2m3', expected a format of 4, 8 or 16 bits"),
+    Case("mode with wide weights", "sim --engine morphable_pe --modes fp4xint8", 2,
+         "error: no SIMD mode for this pair at --modes: got 'fp4xint8', expected weights no wider than activations"),
+    Case("modes of a dot unit", "sim fp4 --modes int8", 2,
+         "error: option does not apply at --modes: got 'int8', expected no such option with engine dot_unit"),
+    Case("lanes of an array", "sim --engine matmul_array --lanes 4", 2,
+         "error: option does not apply at --lanes: got 4, expected no such option with engine matmul_array"),
+    Case("jobs of a PE", "sim --engine morphable_pe --modes fp4 --jobs 3", 2,
+         "error: option does not apply at --jobs: got 3, expected none: a PE runs no jobs\n"
+         "help: for example --engine matmul_core"),
+    Case("jobs of a dot unit", "sim fp4 --jobs 3", 2,
+         "error: option does not apply at --jobs: got 3, expected none: a dot unit runs no jobs\n"
+         "help: for example --engine matmul_core"),
+    Case("no jobs", "sim --engine matmul_core --jobs 0", 2,
+         "error: invalid value at bitkiln sim --jobs: got '0', expected greater than or equal to 1\n"
+         "help: see `bitkiln sim --help`"),
+    Case("modes and formats", "generate d.yaml", 2,
+         "error: contradictory keys at d.yaml:2 modes: got 'modes and formats', expected one of them",
+         files={'d.yaml': 'engine: matmul_array\nmodes: [fp4]\nformats: {activation: int8, weight: fp4}\n'}),
+    Case("weights wider than activations", "generate d.yaml", 2,
+         "error: no SIMD mode for this pair at d.yaml:2 formats: got 'fp4xint8', expected weights no wider "
+         "than activations",
+         files={'d.yaml': 'engine: matmul_array\nformats: {activation: fp4, weight: int8}\n'}),
+    Case("array without rows", "sim --engine matmul_array --rows 0", 2,
+         "error: out of range at --rows: got 0, expected at least 1"),
+    Case("weight-stationary core", "generate d.yaml", 2,
+         "error: the core needs an output-stationary array at d.yaml:3 array.dataflow: got 'weight', expected output",
+         files={'d.yaml': 'engine: matmul_core\nmodes: [int8]\narray: {dataflow: weight}\n'}),
+    Case("bf16 with exact sums", "generate d.yaml", 2,
+         "error: accumulator does not fit this mode at d.yaml:3 accumulator.kind: got 'exact', expected fp32 "
+         "with bf16",
+         files={'d.yaml': 'engine: morphable_pe\nmodes: [fp4, bf16]\naccumulator: {kind: exact}\n'}),
+    Case("int32 sums of fp4", "generate d.yaml", 2,
+         "error: contradictory options at d.yaml:3 accumulator.kind: got 'int32', expected integer formats on "
+         "both sides, or kind exact",
+         files={'d.yaml': 'engine: morphable_pe\nmodes: [fp4]\naccumulator: {kind: int32}\n'}),
+    Case("k_words no power of two", "generate d.yaml", 2,
+         "error: not a power of two at d.yaml:3 k_words: got 100, expected 16, 32, ... 4096",
+         files={'d.yaml': 'engine: matmul_core\nmodes: [int8]\nk_words: 100\n'}),
+    Case("unknown bus width", "generate d.yaml", 2,
+         "error: unknown value at d.yaml:3 bus_bits: got 48, expected 32, 64, 128, 256 or 512",
+         files={'d.yaml': 'engine: matmul_core\nmodes: [int8]\nbus_bits: 48\n'}),
+    Case("bus width as text", "generate d.yaml", 2,
+         "error: wrong type at d.yaml:3 bus_bits: got 'wide' (text), expected 32, 64, 128, 256 or 512",
+         files={'d.yaml': 'engine: matmul_core\nmodes: [int8]\nbus_bits: wide\n'}),
+    Case("output lanes that do not divide", "generate d.yaml", 2,
+         "error: does not divide the columns at d.yaml:3 output_lanes: got 3, expected a divisor of 4",
+         files={'d.yaml': 'engine: matmul_core\nmodes: [int8]\noutput_lanes: 3\n'}),
+    Case("unknown rule", "generate d.yaml", 2,
+         "error: unknown value at d.yaml:3 output.rules.1: got 'flaot', expected raw, integer or float\n"
+         "help: did you mean float?",
+         files={'d.yaml': 'engine: matmul_core\nmodes: [int8]\noutput: {rules: [raw, flaot]}\n'}),
+    Case("no rules", "generate d.yaml", 2,
+         "error: no output rule at d.yaml:3 output.rules: got '[]', expected raw or integer or float",
+         files={'d.yaml': 'engine: matmul_core\nmodes: [int8]\noutput: {rules: []}\n'}),
+    Case("output format that no stage makes", "generate d.yaml", 2,
+         "error: no output stage for this format at d.yaml:3 output.formats: got 'nf4', expected int, "
+         "minifloat or posit of 4, 8 or 16 bits, or fp32",
+         files={'d.yaml': 'engine: matmul_core\nmodes: [int8]\noutput: {formats: [int8, nf4]}\n'}),
+    Case("integer rule without integers", "generate d.yaml", 2,
+         "error: integer requantisation does not apply at d.yaml:3 output.rules: got 'integer', expected an "
+         "int format among the outputs and a mode with sums of at most 48 bits\n"
+         "help: leave it out",
+         files={'d.yaml': 'engine: matmul_core\nmodes: [fp4]\noutput: {rules: [integer]}\n'}),
+    Case("block format without its mode", "generate d.yaml", 2,
+         "error: no mode for this block format at d.yaml:3 block: got 'mxfp4', expected fp4 among the modes",
+         files={'d.yaml': 'engine: matmul_core\nmodes: [int8]\nblock: [mxfp4]\n'}),
+    Case("unknown block format", "generate d.yaml", 2,
+         "error: unknown block-scaled format at d.yaml:3 block.0: got 'mxfp44', expected mxfp4, mxfp6_e2m3, "
+         "mxfp6_e3m2, mxfp8_e4m3, mxfp8_e5m2, mxint8, nvfp4, nvfp4_ue5m3\n"
+         "help: did you mean mxfp4, mxfp8_e4m3, nvfp4?",
+         files={'d.yaml': 'engine: matmul_core\nmodes: [int8]\nblock: [mxfp44]\n'}),
+    Case("many errors of a core", "generate d.yaml", 2,
+         "error: unknown PE at d.yaml:2 modes.1: got 'posit88', expected a format name or AxW (activation x "
+         "weight)\n"
+         "help: did you mean posit8_4, posit8_3, posit8_2?\n"
+         "error: out of range at d.yaml:3 array.rows: got 0, expected at least 1\n"
+         "error: unknown key at d.yaml:3 array.colums: got 'colums', expected one of rows, columns, dataflow, "
+         "links\n"
+         "help: did you mean columns?\n"
+         "error: out of range at d.yaml:4 queue: got 9, expected at most 4\n"
+         "error: unknown format at d.yaml:5 output.formats.1: got 'fp44', expected a format name\n"
+         "help: did you mean fp4, nf4, fp3?\n"
+         "error: wrong type at d.yaml:6 block: got 'mxfp4' (text), expected a list\n"
+         "help: for example block: [mxfp4]\n"
+         "error: wrong type at d.yaml:7 descriptors: got 1 (an integer), expected true or false",
+         files={'d.yaml': 'engine: matmul_core\n'
+                    'modes: [fp4, posit88]\n'
+                    'array: {rows: 0, colums: 4}\n'
+                    'queue: 9\n'
+                    'output: {formats: [int8, fp44]}\n'
+                    'block: mxfp4\n'
+                    'descriptors: 1\n'}),
+    Case("missing layers file", "run digits --engine matmul_core --layers none.yaml", 2,
+         "error: no such file at none.yaml\n"
+         "help: for example `default: int8`"),
+    Case("empty layers file", "run digits --engine matmul_core --layers l.yaml", 2,
+         "error: empty file at l.yaml: expected modes of layers\n"
+         "help: for example `default: int8`",
+         files={'l.yaml': ''}),
+    Case("unknown layer", "run digits --engine matmul_core --layers l.yaml", 2,
+         "error: no such layer at l.yaml:1 hiden: got 'hiden', expected hidden, scores, conv1, conv2, default\n"
+         "help: did you mean hidden, mlp.hidden?",
+         files={'l.yaml': 'hiden: fp4\nscores: int8\n'}),
+    Case("layer without a mode", "run mlp --engine matmul_core --layers l.yaml", 2,
+         "error: layers without a mode at l.yaml:1: got 'mlp: scores', expected a mode for every layer\n"
+         "help: or `default: int8`",
+         files={'l.yaml': 'hidden: fp4\n'}),
+    Case("errors of a layers file", "run digits --engine matmul_core --layers l.yaml", 2,
+         "error: duplicate key at l.yaml:4 hidden: got 'a second value (the first is in line 1)', expected "
+         "each key once\n"
+         "error: unknown PE at l.yaml:1 hidden: got 'fp44', expected a format name or AxW (activation x weight)\n"
+         "help: did you mean fp4, nf4, fp3?\n"
+         "error: unknown key at l.yaml:2 scores: got 'outptu', expected mode, output, rule, method\n"
+         "help: did you mean output?\n"
+         "error: no mode at l.yaml:3 default: got {'rule': 'integer'}, expected a mode such as int8, or a "
+         "mapping with mode",
+         files={'l.yaml': 'hidden: fp44\n'
+                    'scores: {mode: int8, outptu: fp32}\n'
+                    'default: {rule: integer}\n'
+                    'hidden: fp4\n'}),
+    Case("layer named in two ways", "run digits --engine matmul_core --layers l.yaml", 2,
+         "error: layer named twice at l.yaml:2 mlp.hidden: got 'mlp.hidden', expected each layer once",
+         files={'l.yaml': 'hidden: fp4\nmlp.hidden: int8\nscores: fp4\n'}),
+    Case("mode that the core lacks", "run digits --layers l.yaml --engine-config d.yaml", 2,
+         "error: this PE has no such mode at l.yaml:1 default: got 'fp4', expected int8\n"
+         "help: choices: int8",
+         files={'l.yaml': 'default: fp4\n', 'd.yaml': 'engine: matmul_core\nmodes: [int8]\n'}),
+    Case("output that the core lacks", "run digits --layers l.yaml --engine-config d.yaml", 2,
+         "error: this core has no such output at l.yaml:2 scores.output: got 'fp16', expected int8 or fp32\n"
+         "help: did you mean fp32?",
+         files={'l.yaml': 'hidden: int8\n'
+                    'scores: {mode: int8, output: fp16}\n',
+                'd.yaml': 'engine: matmul_core\n'
+                    'modes: [int8]\n'}),
+    Case("layers of a dot unit", "run digits --engine dot_unit --layers l.yaml", 2,
+         "error: this engine runs no jobs at --engine: got 'dot_unit', expected matmul_core\n"
+         "help: a dot unit is named by --pe",
+         files={'l.yaml': 'default: fp4\n'}),
+    Case("PE and core", "run digits --pe fp4 --engine matmul_core", 2,
+         "error: contradictory options at bitkiln run --pe: got 'fp4', expected none with a core: --layers "
+         "says the formats"),
+    Case("more samples than images", "run digits --engine matmul_core --samples 361", 2,
+         "error: out of range at --samples: got 361, expected at most 360 images"),
     Case("NaN into integers", nan_weights, 2,
          "error: NaN cannot be encoded at int8 values[1]: got '1 NaN among 3 values', expected no NaN: int8 "
          "has no code for it\n"
