@@ -44,7 +44,9 @@ from .cache import cached, digest
 __all__ = ["CHANNELS", "CoreModel", "JobCase", "Placement", "SimTransport", "finish_job", "job_writes",
            "place_job", "random_job", "run_c_driver", "run_job", "start_job"]
 
-ARGUMENTS = ("-O3", "--x-assign", "fast", "--x-initial", "unique", "--noassert")
+# Modules that are used several times stay functions: a 3x4 core compiles in two fifths of the time and runs a third
+# faster than with Verilator's own choice, which inlines every PE.
+ARGUMENTS = ("-O3", "--x-assign", "fast", "--x-initial", "unique", "--noassert", "--inline-mult", "1")
 FILES = ("core_shim.cpp", "core_shim.h")
 # In the order of enum core_channel in core_shim.h.
 CHANNELS = ("aw", "w", "b", "ar", "r", "stream_a", "stream_w", "stream_c", "out", "m_aw", "m_w", "m_b", "m_ar", "m_r")

@@ -29,7 +29,8 @@ from .fst import write_signal_lists
 __all__ = ["BenchResult", "build_bench", "run_bench"]
 
 # Registers without an initial value start at random: a bench must not lean on zeros.
-ARGUMENTS = ("--vpi", "-O3", "--x-assign", "unique", "--x-initial", "unique")
+# Little inlining: an array's PEs stay one function, which compiles in a third of the time and runs no slower.
+ARGUMENTS = ("--vpi", "-O3", "--inline-mult", "1", "--x-assign", "unique", "--x-initial", "unique")
 
 
 @dataclass(frozen=True)

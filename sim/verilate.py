@@ -137,8 +137,9 @@ def compile_sources(sources: Sequence[Path], output: Path, *, verilator: Tool, c
         unit.write_text("".join(f'#include "{source}"\n' for source in sources))
         sources = [unit]
     objects = [output.parent / f"{source.stem}.o" for source in sources]
-    _run_all([[*common, "-c", str(source), "-o", str(made)] for source, made in zip(sources, objects, strict=True)],
-             "compiling the model", where)
+    # Constructors and initial settling run once: not worth optimising.
+    _run_all([[*common, *(["-O0"] if source.stem.endswith("__Slow") else []), "-c", str(source), "-o", str(made)]
+              for source, made in zip(sources, objects, strict=True)], "compiling the model", where)
     mode = ["-shared", "-Wl,-Bsymbolic"] if shared else []
     run_command([cxx.path, *mode, "-Wl,--gc-sections", "-o", str(output), *map(str, objects),
                  *map(str, library), "-pthread", *link],
