@@ -19,12 +19,11 @@ from bitkiln.models.design.registers import ERRORS, core_registers
 
 from ..bus.axi import Axi4
 from ..bus.axilite import LOAD, AxiLite, RegisterFile
-from ..bus.axistream import AxiStream, SkidBuffer, to_axi
+from ..bus.axistream import AxiStream, SkidBuffer, beat_layout, to_axi
 from ..bus.top import AxiTop
 from .descriptors import MAX_UNFINISHED, DescriptorEngine, address_error, connect_record, record_layout
 from .engine import EVENTS, MatmulEngine
 from .jobs import job_error, job_layout
-from .packer import beat_layout
 
 __all__ = ["CoreControl", "MatmulCore"]
 
@@ -246,7 +245,7 @@ class StreamCore(wiring.Component):
                          axi.tready.eq(skid.i.ready & ~control.flush)]
             wiring.connect(m, skid.o, getattr(engine, name))
         # A beat that the receiver has seen must stay: no flush here.
-        m.submodules.skid_o = skid = SkidBuffer(beat_layout(self.design))
+        m.submodules.skid_o = skid = SkidBuffer(beat_layout(self.design.bus_bits))
         wiring.connect(m, engine.o, skid.i)
         m.d.comb += control.pending.eq(skid.o.valid)
         to_axi(m, skid.o, self.m_axis)
@@ -285,7 +284,7 @@ class MasterCore(wiring.Component):
         for name in ("a", "w", "c") if self.design.accumulate else ("a", "w"):
             wiring.connect(m, getattr(master, name), getattr(engine, name))
         # Cuts the way from the output lanes to the byte rotation of the writer.
-        skid = SkidBuffer(beat_layout(self.design))
+        skid = SkidBuffer(beat_layout(self.design.bus_bits))
         m.submodules.skid_o = ResetInserter(control.flush)(skid)
         wiring.connect(m, engine.o, skid.i)
         wiring.connect(m, skid.o, master.result)

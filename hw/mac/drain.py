@@ -17,11 +17,12 @@ from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design import MatmulDesign
 
+from ..bus.axistream import beat_layout
 from ..emit import shared
 from .jobs import by_index, job_layout
 from .loader import SCALE_BITS, SIDE_SLOTS, scale_beats
 from .output import OutputLane
-from .packer import GroupReader, ResultPacker, beat_layout
+from .packer import GroupReader, ResultPacker
 from .sequencer import tile_layout
 
 __all__ = ["Drain"]
@@ -63,7 +64,7 @@ class Drain(wiring.Component):
             "result": In(design.columns * self.result_bits), "shift": Out(1),
             "w_row": In(range(design.columns)), "w_beat": In(8), "w_slot": In(range(SIDE_SLOTS)), "w_data": In(bus),
             "record_write": In(1),
-            "o": Out(stream.Signature(beat_layout(design))), "invalid": Out(1), "overflow": Out(1),
+            "o": Out(stream.Signature(beat_layout(design.bus_bits))), "invalid": Out(1), "overflow": Out(1),
             "stall_c": Out(1), "stall_out": Out(1)}
         if design.accumulate:
             members["c"] = In(stream.Signature(bus))

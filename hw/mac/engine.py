@@ -16,12 +16,12 @@ from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design import MatmulDesign
 
+from ..bus.axistream import beat_layout
 from ..emit import shared
 from .array import MatmulArray
 from .drain import Drain
 from .jobs import STAGES, JobRing, job_layout
 from .loader import PanelLoader
-from .packer import beat_layout
 from .sequencer import Sequencer
 from .tiles import TileMemory
 
@@ -56,7 +56,7 @@ class MatmulEngine(wiring.Component):
         self.sequencer = Sequencer(design)
         beats = stream.Signature(design.bus_bits)
         members = {"jobs": In(stream.Signature(job_layout(design))), "a": In(beats), "w": In(beats),
-                   "o": Out(stream.Signature(beat_layout(design))), "flush": In(1),
+                   "o": Out(stream.Signature(beat_layout(design.bus_bits))), "flush": In(1),
                    "busy": Out(1), "level": Out(range(design.queue + 2)), "tag": Out(16), "done": Out(1),
                    "invalid": Out(1), "overflow": Out(1), "macs": Out(len(self.sequencer.macs)),
                    **{name: Out(1) for name in EVENTS}}

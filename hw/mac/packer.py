@@ -12,16 +12,12 @@ from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design import MatmulDesign
 
+from ..bus.axistream import beat_layout
 from .jobs import by_index
 
-__all__ = ["GroupReader", "ResultPacker", "beat_layout", "result_widths"]
+__all__ = ["GroupReader", "ResultPacker", "result_widths"]
 
 NIBBLE = 4
-
-
-def beat_layout(design: MatmulDesign) -> data.StructLayout:
-    """One beat of results: ``keep`` has a bit for each byte that holds data, ``last`` ends the job."""
-    return data.StructLayout({"data": design.bus_bits, "keep": design.bus_bits // 8, "last": 1})
 
 
 def result_widths(design: MatmulDesign) -> list[int]:
@@ -53,7 +49,7 @@ class ResultPacker(wiring.Component):
         super().__init__({
             "codes": In(lanes * self.code_bits), "count": In(range(lanes)),
             "width": In(range(len(self.widths))), "valid": In(1), "row_end": In(1), "job_end": In(1),
-            "ready": Out(1), "o": Out(stream.Signature(beat_layout(design)))})
+            "ready": Out(1), "o": Out(stream.Signature(beat_layout(design.bus_bits)))})
 
     def elaborate(self, platform) -> Module:
         m = Module()
