@@ -68,8 +68,10 @@ def test_testbench_of_a_pe_passes_in_icarus():
 
 @pytest.mark.parametrize("design", [
     MorphableDesign(("fp4", "posit8_0", "int8xint4"), implementation="parallel", pipeline=1),
-    MorphableDesign(("int8", "bf16"), Accumulator("fp32"), implementation="parallel"),
-    MorphableDesign(("int8",), Accumulator("int32", overflow="saturate"), implementation="parallel", pipeline=2),
+    pytest.param(MorphableDesign(("int8", "bf16"), Accumulator("fp32"), implementation="parallel"),
+                 marks=pytest.mark.slow),
+    pytest.param(MorphableDesign(("int8",), Accumulator("int32", overflow="saturate"), implementation="parallel",
+                                 pipeline=2), marks=pytest.mark.slow),
     MorphableDesign(XR_NPE_MODES, Accumulator(depth=64)),
 ], ids=lambda design: design.name)
 def test_vectors_are_what_the_pe_does(design):

@@ -26,7 +26,8 @@ def top(design: MatmulDesign, name: str = "dma_top") -> AxiTop:
     return AxiTop(DescriptorEngine(design), name, {"bus": "m_axi"})
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@pytest.mark.parametrize("name", [name if name.startswith("64") else pytest.param(name, marks=pytest.mark.slow)
+                                  for name in DESIGNS])
 def test_master_under_stalls(name: str) -> None:
     design = DESIGNS[name]
     result = run_bench(top(design), "bitkiln.sim.benches.dma", seed=5,
@@ -71,7 +72,9 @@ class DoneTooEarly(descriptors.RowWriter):
         return m
 
 
-@pytest.mark.parametrize("broken", [LosesSpill, ReadsOneBeat, NeverWaits, DoneTooEarly])
+# Each takes a build of its own.
+@pytest.mark.parametrize("broken", [LosesSpill, *(pytest.param(broken, marks=pytest.mark.slow)
+                                                  for broken in (ReadsOneBeat, NeverWaits, DoneTooEarly))])
 def test_the_bench_fails_on_a_broken_master(broken: type, monkeypatch) -> None:
     monkeypatch.setattr(descriptors, broken.__base__.__name__, broken)
     design = DESIGNS["32 bits, raw"]
