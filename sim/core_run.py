@@ -639,8 +639,7 @@ def _partial_sums(rng: np.random.Generator, design: MatmulDesign, job: Job, typi
     flat = [int(x * min(typical, 2.0 ** 52) * 2) * (1 << max(0, int(np.log2(typical)) - 52))
             for x in rng.normal(0, 1, job.m * job.n)]
     half = 1 << (bits - 1)
-    largest = half - 2 if job.rule != "integer" else 1 << min(bits, INTEGER_BITS) - 2
-    edges = [half, half - 1, half + 1, 2 * half - 1, largest, 0]
+    edges = [half, half - 1, half + 1, 2 * half - 1, half - 2, half + 2, 0]
     picks, which = rng.random(len(flat)) < 0.01, rng.integers(0, len(edges), len(flat))
     codes = np.empty(len(flat), object)
     codes[:] = [edges[which[i]] if picks[i] else value % (2 * half) for i, value in enumerate(flat)]
