@@ -23,6 +23,8 @@ __all__ = ["place_and_route", "wrapper"]
 
 # The tool optimises towards this clock; above what any unit reaches, so that it never stops early.
 GOAL_MHZ = 400
+# A core that fills a large device takes over half an hour for each seed.
+PLACE_SECONDS = 4 * 3600
 
 _RUNS: dict[str, tuple[str, list[str]]] = {
     "ecp5": ("LFE5U-25F, speed grade 6, out of context",
@@ -144,7 +146,8 @@ def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequ
             reached, used = [], {}
             for seed in seeds:
                 run_tool(nextpnr, ["--json", "netlist.json", *options, "--seed", str(seed), "--freq", str(goal_mhz),
-                                   "--report", "report.json", "--timing-allow-fail", "-q"], folder)
+                                   "--report", "report.json", "--timing-allow-fail", "-q"], folder,
+                         timeout=PLACE_SECONDS)
                 report = json.loads((folder / "report.json").read_text())
                 clocks = [entry["achieved"] for entry in report.get("fmax", {}).values()]
                 reached.append(min(clocks) if clocks else None)
