@@ -20,7 +20,7 @@ __all__ = ["SimdDigits", "SimdMultiplier", "digits_layout"]
 
 
 def digits_layout(digits: int, split: int, full: tuple[bool, bool]) -> data.StructLayout:
-    """Selects of all rows: ``digit + 1`` in two bits for digits -1..2, three bits for a full one, -2..2."""
+    """Selects of all rows: ``2 - digit`` in two bits for digits -1..2, three bits for a full one, -2..2."""
     tops = {split - 1: full[0], digits - 1: full[1]}
     select = data.StructLayout({"odd": 1, "double": 1, "negative": 1})
     return data.StructLayout({f"d{d}": select if tops.get(d) else 2 for d in range(digits)})
@@ -29,8 +29,8 @@ def digits_layout(digits: int, split: int, full: tuple[bool, bool]) -> data.Stru
 class SimdDigits(wiring.Component):
     """Radix-4 digits of a signed factor, or of two half factors.
 
-    Adding 0101...01 turns digit values -1..2 with their carries into 0..3 in place: one carry chain and no LUT. Only
-    a digit that may be -2 (a factor that fills its digits) takes LUTs.
+    Taken from 1010...10, digit values 2..-1 with their carries become 0..3 in place: one carry chain and no LUT. Only a
+    digit that may be -2 (a factor that fills its digits) takes LUTs.
 
     Members
     -------
@@ -51,11 +51,12 @@ class SimdDigits(wiring.Component):
         carry = Const(0, 1)
         for part, (start, end) in enumerate(((0, self.split), (self.split, self.digits))):
             plain = end - start - self.full[part]
-            total = Signal(2 * plain + 1, name=f"total{part}")
-            m.d.comb += total.eq(self.b[2 * start:2 * (start + plain)] + Const(int("01" * plain, 2), 2 * plain) + carry)
+            # The borrow comes in below the factor.
+            total = Signal(2 * plain + 2, name=f"total{part}")
+            m.d.comb += total.eq(Const(int("10" * plain, 2) << 1) - Cat(carry, self.b[2 * start:2 * (start + plain)]))
             for d in range(plain):
-                m.d.comb += getattr(self.o, f"d{start + d}").eq(total[2 * d:2 * d + 2])
-            carry = total[2 * plain]
+                m.d.comb += getattr(self.o, f"d{start + d}").eq(total[2 * d + 1:2 * d + 3])
+            carry = total[2 * plain + 1]
             if self.full[part]:
                 low, high, select = self.b[2 * end - 2], self.b[2 * end - 1], getattr(self.o, f"d{end - 1}")
                 alone = Const(1, 1) if part else self.narrow
@@ -67,7 +68,7 @@ class SimdDigits(wiring.Component):
 
 
 class DigitRow(Part):
-    """{~a, 0, a, 2a} by ``digit + 1``: one LUT4 a bit. ``~a`` owes a plus one.
+    """{2a, a, ~0, ~a} by ``2 - digit``: one LUT4 a bit. The last two owe a plus one: the select's upper bit.
 
     Not kept: its select comes from a kept part, so that LUT4 families find the one LUT anyway and LUT6 families merge
     it with the adder.
@@ -83,9 +84,8 @@ class DigitRow(Part):
         a = [*self.a, self.a[-1]]
         for i in range(self.width + 1):
             below = a[i - 1] if i else Const(0, 1)
-            m.d.comb += self.row[i].eq(Mux(self.digit[1], Mux(self.digit[0], below, a[i]),
-                                           ~self.digit[0] & ~a[i]))
-        m.d.comb += self.negative.eq(self.digit == 0)
+            m.d.comb += self.row[i].eq(Mux(self.digit[0], a[i] ^ self.digit[1], self.digit[1] | below))
+        m.d.comb += self.negative.eq(self.digit[1])
         return m
 
 

@@ -120,7 +120,7 @@ class MergedPath(PeDataPath):
                 m.submodules[f"lane{lane}"] = unit = shared(NibbleLane(formats))
                 m.d.comb += [unit.a.eq(getattr(a, f"lane{lane}")), unit.w.eq(getattr(w, f"lane{lane}"))]
                 outs = {name: held("multiply", getattr(unit, name), f"lane{lane}_{name}")
-                        for name in ("sign", "low", "high", "product") if name in unit.signature.members}
+                        for name in ("sign", "pattern", "high", "product") if name in unit.signature.members}
                 lanes.append((lane, formats, outs))
                 signals[f"sign{lane}"] = outs["sign"]
         products: list[Value] = []
@@ -149,9 +149,11 @@ class MergedPath(PeDataPath):
             out.update({start + j: unit.y[j] for j in range(insert.bits)})
             carries[start] = carries.get(start, Const(0, 1)) | outs["sign"]
         if plan.multiplies:
-            carries[0] = carries.get(0, Const(0, 1)) | signals["low"]
+            # An idle multiplier gives -1 and owes 1: nothing, unless lanes 0 and 2 have products of their own.
+            owed = ~signals["nibble"] if plan.alone(0) else Const(1, 1)
+            carries[0] = carries.get(0, Const(0, 1)) | (signals["low"] & owed)
             half = design.section_starts[2]
-            carries[half] = carries.get(half, Const(0, 1)) | (signals["low1"] & ~signals["wide"])
+            carries[half] = carries.get(half, Const(0, 1)) | (signals["low1"] & ~signals["wide"] & owed)
         value = Cat(*[out[j] for j in range(design.accumulator_bits)])
         carry = Cat(*[carries.get(start, Const(0, 1)) for start in self.starts])
         m.d.comb += [self.value.eq(held("align", value, "value")), self.carry.eq(held("align", carry, "carry"))]

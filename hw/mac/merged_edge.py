@@ -66,12 +66,12 @@ def _infinite(plan: MergedPlan) -> bool:
 
 
 class ModeFlags(Part):
-    """Classes of modes: ``wide``, ``nibble``, and one line for each mode."""
+    """Classes of modes: ``wide``, ``nibble``, and one line for each mode. Never kept: most are a bit of the mode."""
 
-    def __init__(self, design: MorphableDesign, keep: bool = True):
+    def __init__(self, design: MorphableDesign):
         self.design = design
         super().__init__({"mode": In(design.mode_bits), "wide": Out(1), "nibble": Out(1),
-                          "each": Out(len(design.modes))}, f"{design.name}_flags", keep)
+                          "each": Out(len(design.modes))}, f"{design.name}_flags", False)
 
     def elaborate(self, platform) -> Module:
         m = Module()
@@ -217,7 +217,7 @@ class MergedEdge(OperandEdge):
         for n in range(2):
             code, rows = self.code.word_select(n, 8), []
             for guest in plan.guests(host):
-                m.submodules[f"gate_{guest.name}_{n}"] = gate = shared(NibbleGate(1))
+                m.submodules[f"gate_{guest.name}_{n}"] = gate = shared(NibbleGate())
                 label = f"recode_{guest.name}_{host.name}"
                 m.submodules[f"{label}_{n}"] = unit = shared(NibbleTable(label, codes_in(guest, host), 8))
                 m.d.comb += [gate.code.eq(code[:4]), gate.active.eq(nibble_active(guest)), unit.code.eq(gate.o)]
@@ -265,7 +265,7 @@ class MergedEdge(OperandEdge):
             if fmt.bits == 4:  # weights of an asymmetric mode
                 values = []
                 for n in range(2):
-                    m.submodules[f"gate_half_{fmt.name}_{n}"] = gate = shared(NibbleGate(1))
+                    m.submodules[f"gate_half_{fmt.name}_{n}"] = gate = shared(NibbleGate())
                     label = f"recode_{fmt.name}_int8"
                     table = codes_in(fmt, get_format("int8"))
                     m.submodules[f"half_{fmt.name}_{n}"] = unit = shared(NibbleTable(label, table, 8))
