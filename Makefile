@@ -7,7 +7,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 # Values reach the recipes through the environment, so that no character in them is special to the shell.
-export PE ENGINE MODES ROWS COLUMNS JOBS LANES DEPTH ACCUMULATOR PIPELINE SEED SUITE ONLY ARGS WAVES
+export PE ENGINE MODES ROWS COLUMNS JOBS LANES DEPTH ACCUMULATOR PIPELINE SEED SUITE ONLY UNIT ARGS WAVES
 
 # The first Python that is new enough; PYTHON=... on the command line wins.
 PYTHON = $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
@@ -48,8 +48,8 @@ test: $(STAMP)-test ## the test suite (under 15 minutes on two cores)
 test-full: $(STAMP)-test $(STAMP)-fpga ## everything, long suites and mutation included
 	@$(PY) -m pytest -n 2 --dist loadscope -m "slow or not slow" $(ARGS)
 
-mutate: $(STAMP)-test ## (PE=, SEED=) put bugs into the arithmetic blocks; the unit tests must find 95 % of them
-	@$(PY) -m bitkiln.sim.mutate $(if $(PE),--pe "$$PE") $(if $(SEED),--seed "$$SEED") $(ARGS)
+mutate: $(STAMP)-test ## (PE=, UNIT=, SEED=) put bugs into the arithmetic blocks; the unit tests must find 95 % of them
+	@$(PY) -m bitkiln.sim.mutate $(if $(PE),--pe "$$PE") $(if $(UNIT),--unit "$$UNIT") $(if $(SEED),--seed "$$SEED") $(ARGS)
 
 bench: $(STAMP)-fpga $(STAMP)-test ## SUITE=foundation: targets, measured values, pass or miss
 	@$(RUN) bench "$${SUITE:-foundation}" $(if $(ONLY),--only "$$ONLY") $(ARGS)

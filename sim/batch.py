@@ -83,6 +83,7 @@ class BatchModel:
         self.clock = clocks[0] if clocks else None
         self.sequential = self.clock is not None
         self.resets = tuple(resets)
+        ports = [port for port in ports if port.width]  # Verilog has no others
         self.inputs = {port.name: port for port in ports if port.direction == "input" and port.name != self.clock}
         self.outputs = {port.name: port for port in ports if port.direction == "output"}
         self._library = _load(_build(text, top, tuple(self.inputs.values()), tuple(self.outputs.values()), self.clock))

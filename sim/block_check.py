@@ -1,8 +1,9 @@
 """Unit checks of single blocks: inputs, and what the outputs must mean.
 
 Every shared unit of a dot unit (decoder, multiplier, lane product, rounder, ...) and the dot unit itself has one
-check here, exhaustive where its inputs have at most 20 bits, else seeded random values and every corner. The unit
-tests and the mutation runs use the same checks, so a mutant that survives is a hole in the tests.
+check here, exhaustive where its inputs have at most 20 bits, else seeded random values and every corner; so have the
+output lane, its parts (`output_check`) and the switchable PE (`pe_check`). The unit tests and the mutation runs use the
+same checks, so a mutant that survives is a hole in the tests.
 
 What is compared is the meaning of the outputs (a decoder's ``significand << shift``, not its raw fields), against
 ``models.formats`` and plain integer products: nothing here depends on how a block does its work.
@@ -27,13 +28,17 @@ from .batch import BatchModel, build_many, from_ints, to_ints
 from .cache import digest
 from .dot_check import port_values, stimuli
 
-__all__ = ["BlockCheck", "Segment", "blocks_of", "build_blocks", "check_block", "check_for", "has_check", "kind_of"]
+__all__ = ["BlockCheck", "Segment", "blocks_of", "build_blocks", "check_block", "check_for", "has_check", "kind_of",
+           "port_array", "random_floats"]
 
 EXHAUSTIVE_BITS = 20
 RANDOM_ROWS = 200_000
 LOST = -1 << 4096  # no value of any format
-FP32_ROWS = 40_000
-FP32_CORNERS = np.array([0, 1, 0x7FFFFF, 0x800000, 0x7F7FFFFF, 0x7F800000, 0x7FC00000, 0x3F800000], np.int64)
+LOST_PAIR = 1 << 62  # nor of those of a posit pair
+FP32_ROWS = 100_000
+FP32_SIGN, FP32_INFINITY = 1 << 31, 0x7F800000
+FP32_CORNERS = (0, 1, 2, 0x7FFFFF, 0x800000, 0x800001, 0x3F7FFFFF, 0x3F800000, 0x3F800001, 0x7F7FFFFF, 0x7F800000,
+                0x7FC00000)
 Arrays = dict[str, np.ndarray]
 
 
@@ -44,25 +49,34 @@ class Segment:
     Attributes
     ----------
     inputs : dict
-        Array of each input port.
+        Array of each input port, or a number that is held.
     expected : dict of str to ndarray
         What the view of the outputs must equal, one row for each input row.
     skip : int
         First rows that are not compared (a pipeline that still holds what it powered up with).
+    care : ndarray of bool, optional
+        Rows that are compared; without it all.
     """
 
     inputs: Arrays
     expected: Arrays
     skip: int = 0
+    care: np.ndarray | None = None
 
     @property
     def rows(self) -> int:
         return len(next(iter(self.expected.values())))
 
+    @property
+    def compared(self) -> int:
+        """Rows that are compared."""
+        return self.rows - self.skip if self.care is None else int(self.care[self.skip:].sum())
+
     def head(self, rows: int) -> Segment:
         """The first rows alone."""
-        return Segment({name: value[:rows] for name, value in self.inputs.items()},
-                       {name: value[:rows] for name, value in self.expected.items()}, self.skip)
+        return Segment({name: value[:rows] if np.ndim(value) else value for name, value in self.inputs.items()},
+                       {name: value[:rows] for name, value in self.expected.items()}, self.skip,
+                       None if self.care is None else self.care[:rows])
 
 
 @dataclass(frozen=True)
@@ -72,8 +86,7 @@ class BlockCheck:
     Attributes
     ----------
     kind : str
-        ``decoder``, ``multiplier``, ``shift sum``, ``shifter``, ``signed shifter``, ``lane product``, ``rounder``,
-        ``fp32 step`` or ``dot unit``.
+        As `kind_of` names it.
     exhaustive : bool
         Whether the inputs are all that the block can get, and it has no state.
     segments : callable
@@ -95,7 +108,14 @@ class BlockCheck:
             differs = seen[name] != wanted
             bad |= differs.any(axis=1) if differs.ndim == 2 else differs
         bad[:segment.skip] = False
-        return bad
+        return bad if segment.care is None else bad & segment.care
+
+    def row(self, model: BatchModel | _Bundled, segment: Segment, row: int) -> dict[str, object]:
+        """Inputs, outputs and what is expected of one row."""
+        seen = self.view(model.run(segment.inputs))
+        shown = {**segment.inputs, **{f"{name} got": value for name, value in seen.items()},
+                 **{f"{name} expected": value for name, value in segment.expected.items()}}
+        return {name: np.asarray(value[row] if np.ndim(value) else value).tolist() for name, value in shown.items()}
 
 
 def blocks_of(component) -> dict[str, object]:
@@ -172,14 +192,10 @@ def check_block(component, *, seed: int = 1, model: BatchModel | _Bundled | None
         bad = check.wrong(model, segment)
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            seen = check.view(model.run(segment.inputs))
-            show = {name: np.asarray(value[row]).tolist() for name, value in (*segment.inputs.items(), *(
-                (f"{name} got", value) for name, value in seen.items()), *(
-                (f"{name} expected", value) for name, value in segment.expected.items()))}
             raise BitkilnError("block and golden function differ", where=component.module_name,
                                got=f"{int(bad.sum())} of {segment.rows} rows", expected="0",
-                               help=f"seed {seed}, row {row}: {show}", exit_code=FAILED)
-        rows += segment.rows - segment.skip
+                               help=f"seed {seed}, row {row}: {check.row(model, segment, row)}", exit_code=FAILED)
+        rows += segment.compared
     return rows
 
 
@@ -205,27 +221,52 @@ def has_check(component) -> bool:
 
 def kind_of(component) -> str:
     """Name of the kind of block; the class name for an unknown one."""
+    from bitkiln.hw.arith.delay import DelayLine
+    from bitkiln.hw.arith.float_add import FloatAdd
+    from bitkiln.hw.arith.float_clamp import FloatClamp
+    from bitkiln.hw.arith.float_convert import FixedToFloat, FloatUnpack
     from bitkiln.hw.arith.fp32 import Fp32Adder, Fp32Fma
+    from bitkiln.hw.arith.fp32_step import Fp32Step
     from bitkiln.hw.arith.multiply import Multiplier
     from bitkiln.hw.arith.round import Rounder
+    from bitkiln.hw.arith.scale import PipelinedMultiplier, Scaler
     from bitkiln.hw.arith.shift import ShiftSum, SignedShifter, UnsignedShifter
     from bitkiln.hw.formats.decode import Decoder
+    from bitkiln.hw.formats.encode import Encoder
     from bitkiln.hw.mac.dot import DotUnit
+    from bitkiln.hw.mac.merged_decode import PositPairDecoder
+    from bitkiln.hw.mac.morphable import MorphablePe
+    from bitkiln.hw.mac.output import OutputLane
     from bitkiln.hw.mac.product import LaneProduct
 
     kinds = {Decoder: "decoder", Multiplier: "multiplier", ShiftSum: "shift sum", UnsignedShifter: "shifter",
              SignedShifter: "signed shifter", LaneProduct: "lane product", Rounder: "rounder",
-             Fp32Adder: "fp32 step", Fp32Fma: "fp32 step", DotUnit: "dot unit"}
+             Fp32Adder: "fp32 step", Fp32Fma: "fp32 step", Fp32Step: "fp32 step", DotUnit: "dot unit",
+             PositPairDecoder: "posit pair decoder", MorphablePe: "switchable pe", FixedToFloat: "fixed to float",
+             FloatUnpack: "float unpack", FloatAdd: "float add", FloatClamp: "float clamp",
+             PipelinedMultiplier: "pipelined multiplier", Scaler: "scaler", Encoder: "encoder", DelayLine: "delay",
+             OutputLane: "output lane"}
     return next((kind for cls, kind in kinds.items() if isinstance(component, cls)), type(component).__name__)
 
 
 def _makers() -> dict[str, Callable[[object, int], BlockCheck]]:
+    # Both build on this module.
+    from .output_check import PARTS, lane_block, part_check
+    from .pe_check import pe_block
+
     return {"decoder": _decoder, "multiplier": _multiplier, "shift sum": _shift_sum, "shifter": _unsigned_shifter,
             "signed shifter": _signed_shifter, "lane product": _lane_product, "rounder": _rounder,
-            "fp32 step": _fp32_step, "dot unit": _dot_unit}
+            "fp32 step": _fp32_step, "dot unit": _dot_unit, "posit pair decoder": _posit_pair,
+            "switchable pe": pe_block, "output lane": lane_block, **dict.fromkeys(PARTS, part_check)}
 
 
 # Inputs ------------------------------------------------------------------------------------------
+
+
+def port_array(values: Sequence[int], width: int) -> np.ndarray:
+    """Integers of any sign as the array of a port."""
+    mask = (1 << width) - 1
+    return from_ints(values, width) if width > 64 else np.array([int(value) & mask for value in values], np.uint64)
 
 
 def _integer_corners(width: int) -> np.ndarray:
@@ -446,7 +487,7 @@ def _rounder(component, seed: int) -> BlockCheck:
         value = np.where(np.isnan(value), 0.0, value)
     overflow = getattr(component, "overflow", None)
     codes = fmt.encode(value, overflow=overflow) if overflow == "inf_nan" else fmt.encode(value)
-    inputs = {"i": _words(numbers, width), **{flag: raised[flag] for flag in flags}}
+    inputs = {"i": port_array(numbers, width), **{flag: raised[flag] for flag in flags}}
     return BlockCheck("rounder", exhaustive, lambda: iter([Segment(inputs, {"o": codes.astype(np.int64)})]),
                       lambda outputs: {"o": outputs["o"].astype(np.int64)})
 
@@ -482,49 +523,79 @@ def _rounding_cases(fmt: Format, width: int, unit: int, seed: int) -> np.ndarray
     return np.concatenate([corners, _random_integers(rng, RANDOM_ROWS, width - 1, signed=True)])
 
 
+def random_floats(rng: np.random.Generator, rows: int) -> np.ndarray:
+    """Codes of all kinds: corners, NaN of one bit, all exponents, exponents about 0, subnormals of every length, short
+    significands and such of one or two bits."""
+    codes = rng.integers(0, 1 << 32, rows)
+    kind, bit = rng.random(rows), rng.integers(0, 23, rows)
+    codes = np.where(kind < 0.15, rng.choice(FP32_CORNERS, rows) | (codes & FP32_SIGN), codes)
+    codes = np.where((kind > 0.15) & (kind < 0.2), (codes & FP32_SIGN) | FP32_INFINITY | 1 << bit, codes)
+    codes = np.where((kind > 0.2) & (kind < 0.5), (codes & 0x807FFFFF) | rng.integers(104, 150, rows) << 23, codes)
+    codes = np.where((kind > 0.5) & (kind < 0.6), (codes & FP32_SIGN) | (codes & 0xFFFFFF) >> bit, codes)
+    codes = np.where(kind > 0.85, codes & 0xFFF80000, codes)
+    codes = np.where(kind > 0.91, codes & 0xFF800000, codes)
+    return np.where(kind > 0.95, codes | 1 << bit, codes)
+
+
 def _random_integers(rng: np.random.Generator, rows: int, bits: int, *, signed: bool) -> np.ndarray:
-    """Python ints (object array) of every magnitude up to ``bits`` bits, each length as likely."""
+    """Python ints (object array) of every magnitude up to ``bits`` bits, each length as likely.
+
+    Now and then a power of two or beside one, or half a place of float32's 24th bit, with at most one bit below.
+    """
     size = (bits + 7) // 8
     data = rng.bytes(rows * size)
     lengths = rng.integers(0, bits + 1, rows)
     values = np.empty(rows, object)
     values[:] = [int.from_bytes(data[at * size:(at + 1) * size], "little") >> (8 * size - int(length))
                  for at, length in enumerate(lengths)]
+    # Place of the lowest bit, counted from 1; often none.
+    lowest = np.maximum((rng.random(rows) * 2 - 1) * (lengths + 1), 0).astype(np.int64).astype(object)
+    powers = 1 << lengths.astype(object) >> 1
+    powers = np.where(rng.random(rows) < 0.5, powers + rng.integers(-1, 2, rows), powers | 1 << lowest >> 1)
+    cut = np.maximum(lengths - 25, 0).astype(object)
+    ties = (values >> cut | 1) << cut | 1 << lowest >> 1
+    kind = rng.random(rows)
+    values = np.where(kind < 0.2, np.maximum(powers, 0), np.where((kind < 0.4) & (lengths > 25), ties, values))
     return np.where(rng.integers(0, 2, rows).astype(bool), -values, values) if signed else values
 
 
-def _words(values: np.ndarray, width: int) -> np.ndarray:
-    """Port array of integers."""
-    if width > 64:
-        return from_ints(values, width)
-    mask = (1 << width) - 1
-    return np.array([int(value) & mask for value in values], dtype=np.uint64)
-
-
 def _fp32_step(component, seed: int) -> BlockCheck:
-    """``RNE(acc + term)`` on float32, both as the adder of sums and as the fused multiply-add of one lane."""
+    """``RNE(acc + term)`` on float32: the adder of sums, the fused multiply-add of one lane, and the step whose sum has
+    a place of its own."""
     rng = np.random.default_rng(seed)
-    rows, shape = FP32_ROWS, component.value_shape
-    acc = np.where(rng.random(rows) < 0.2, rng.choice(FP32_CORNERS, rows), rng.integers(0, 1 << 31, rows))
-    acc |= rng.integers(0, 2, rows) << 31
+    rows, members = FP32_ROWS, component.signature.members
+    acc = random_floats(rng, rows)
+    shape = component.value.shape()
     value = _random_integers(rng, rows, shape.width - shape.signed, signed=shape.signed)
-    sign = rng.integers(0, 2, rows).astype(bool)
-    shift = np.zeros(rows, np.int64)
-    inputs: Arrays = {"sign": sign, "value": _words(value, shape.width)}
-    unit = getattr(component, "unit_exponent", None)
-    if unit is None:  # the fused form; the last shift is the exponent field of infinities and NaN
-        unit, inputs["shift"] = component.weight, rng.integers(0, (1 << component.shift_bits) - 1, rows)
-        shift = inputs["shift"]
-    term = np.where(sign, -value, value) << shift.astype(object)
-    # Half of the rows put the accumulator where the term is, so that they cancel.
+    inputs: Arrays = {"value": port_array(value, shape.width)}
+    if "carry" in members:
+        carry = rng.integers(0, 2, rows)
+        # The sum is in the range of the value.
+        carry = np.where(value == (1 << shape.width - 1) - 1, 0, carry)
+        inputs["carry"], term = carry, value + carry
+    else:
+        inputs["sign"] = rng.integers(0, 2, rows).astype(bool)
+        term = np.where(inputs["sign"], -value, value)
+    unit = next(getattr(component, name) for name in ("unit", "unit_exponent", "weight") if hasattr(component, name))
+    if "shift" in members and component.shift_bits:
+        # In the fused form the last one is the exponent field of infinities and NaN.
+        inputs["shift"] = rng.integers(0, (1 << component.shift_bits) - ("sign" in members), rows)
+        term = term << inputs["shift"].astype(object)
+    # Most rows put the accumulator where the term is, so that they cancel, some places beside it, or where one of them
+    # begins at half a place of the other.
     with np.errstate(over="ignore"):
         near = to_float64_odd(term, unit).astype(np.float32).view(np.uint32).astype(np.int64) ^ (1 << 31)
-    acc = np.where(rng.random(rows) < 0.5, near ^ rng.integers(0, 8, rows), acc)
+    places = np.where(rng.random(rows) < 0.5, rng.integers(-shape.width - 50, 31, rows),
+                      rng.choice([-25, -24, 24, 25], rows))
+    beside = np.clip((near >> 23 & 255) + places, 0, 254) << 23 | acc & 0x807FFFFF
+    kind = rng.random(rows)
+    acc = np.where(kind < 0.4, near ^ rng.integers(0, 8, rows), np.where(kind < 0.7, beside, acc))
+    if "carry" in members:
+        acc = _multiples(acc, unit)
     inputs["acc"] = acc
-    flags = {flag: rng.random(rows) < 0.05 if component.specials else np.zeros(rows, bool)
-             for flag in ("nan", "inf_pos", "inf_neg")}
-    if component.specials:
-        inputs |= flags
+    raised = {flag: rng.random(rows) < 0.05 if flag in members else np.zeros(rows, bool)
+              for flag in ("nan", "inf_pos", "inf_neg")}
+    inputs |= {flag: raised[flag] for flag in raised if flag in members}
 
     number = acc.astype(np.uint32).view(np.float32)
     finite = np.isfinite(number)
@@ -534,12 +605,47 @@ def _fp32_step(component, seed: int) -> BlockCheck:
                 for x, t, known in zip(number, term, finite, strict=True)]
     with np.errstate(over="ignore"):
         wanted = to_float64_odd(exact, base).astype(np.float32)
-    plus, minus = flags["inf_pos"] | np.isposinf(number), flags["inf_neg"] | np.isneginf(number)
+    plus, minus = raised["inf_pos"] | np.isposinf(number), raised["inf_neg"] | np.isneginf(number)
     wanted = np.where(plus, np.float32(np.inf), np.where(minus, np.float32(-np.inf), wanted))
-    nan = flags["nan"] | np.isnan(number) | (plus & minus)
+    nan = raised["nan"] | np.isnan(number) | (plus & minus)
     codes = np.where(nan, 0x7FC00000, wanted.view(np.uint32)).astype(np.int64)
     return BlockCheck("fp32 step", False, lambda: iter([Segment(inputs, {"o": codes})]),
                       lambda outputs: {"o": outputs["o"].astype(np.int64)})
+
+
+def _multiples(codes: np.ndarray, unit: int) -> np.ndarray:
+    """Float32 codes cut to multiples of ``2**unit``; a zero is +0, NaN and infinities stay."""
+    field = codes >> 23 & 255
+    lost = np.clip(unit + 150 - np.maximum(field, 1), 0, 24)
+    cut = np.where(lost == 24, 0, codes & ~((1 << lost) - 1))
+    return np.where(field == 255, codes, np.where(cut & 0x7FFFFFFF == 0, 0, cut))
+
+
+def _posit_pair(component, seed: int) -> BlockCheck:
+    """One posit of 16 bits or two of 8: every code."""
+    code, narrow = (grid.ravel() for grid in np.meshgrid(np.arange(1 << 16), (0, 1), indexing="ij"))
+    whole, half = get_format("posit16_1"), get_format("posit8_0")
+    halves = code & 255, code >> 8
+    nan = np.where(narrow, *(fmt.unpack(codes).special == Special.NAN
+                             for fmt, codes in ((half, halves[0]), (whole, code))))
+    nan |= (narrow == 1) & (half.unpack(halves[1]).special == Special.NAN)
+    expected = {"nan": nan, "wide": np.where(narrow | nan, 0, whole.units(code))}
+    expected |= {f"narrow{n}": np.where(narrow & ~nan, half.units(part), 0) for n, part in enumerate(halves)}
+
+    def view(outputs: Arrays) -> Arrays:
+        number, shift = outputs["significand"].astype(np.int64), (outputs["shift0"], outputs["shift1"])
+        # The upper shift is the lower bits of the same one.
+        same = (shift[0] ^ shift[1]) & (1 << component.shift1.shape().width) - 1 == 0
+        ordinary = ~outputs["nan"].astype(bool)
+        wide = np.where(same | (number == 0), _signed(number, 16, True) << shift[0].astype(np.int64), LOST_PAIR)
+        seen = {"nan": outputs["nan"].astype(bool), "wide": np.where(narrow[:len(number)] | ~ordinary, 0, wide)}
+        for n in range(2):
+            value = _signed(number >> 8 * n & 255, 8, True) << shift[n].astype(np.int64)
+            seen[f"narrow{n}"] = np.where(narrow[:len(number)] & ordinary, value, 0)
+        return seen
+
+    return BlockCheck("posit pair decoder", True, lambda: iter([Segment({"code": code, "narrow": narrow}, expected)]),
+                      view)
 
 
 def _dot_unit(component, seed: int) -> BlockCheck:

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Mutation runs: put bugs into a block and see whether its unit test notices.
 
 ::
@@ -11,7 +12,7 @@ A mutant inverts one bit of one gate's port or holds it at 0 or 1. It is killed 
 golden function; a survivor is relevant unless it is shown to be equivalent to the block, or (in a block that was
 tested with all its inputs) to do all that the block promises. Undecided survivors count as relevant.
 
-    python -m bitkiln.sim.mutate [--pe fp4 --pe posit8_0 ...] [--count 100] [--seed 1] [--output FILE]
+    python -m bitkiln.sim.mutate [--pe fp4 ...] [--unit output ...] [--count 100] [--seed 1] [--output FILE]
 """
 
 from __future__ import annotations
@@ -24,29 +25,52 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+from amaranth.hdl import signed, unsigned
+from amaranth.lib import wiring
 
+from bitkiln.hw.arith.delay import DelayLine
+from bitkiln.hw.arith.float_add import FloatAdd
+from bitkiln.hw.arith.float_clamp import FloatClamp
+from bitkiln.hw.arith.float_convert import FixedToFloat, FloatUnpack
+from bitkiln.hw.arith.fp32_step import Fp32Step
 from bitkiln.hw.arith.round import rounder_for
+from bitkiln.hw.arith.scale import PipelinedMultiplier, Scaler
 from bitkiln.hw.emit import Port
+from bitkiln.hw.formats.encode import Encoder
 from bitkiln.hw.mac.dot import DotUnit
-from bitkiln.models.design import DotDesign
+from bitkiln.hw.mac.merged_decode import PositPairDecoder
+from bitkiln.hw.mac.morphable import MorphablePe
+from bitkiln.hw.mac.output import OutputLane
+from bitkiln.models.design import (
+    XR_NPE_MODES,
+    Accumulator,
+    ArrayDesign,
+    DotDesign,
+    MatmulDesign,
+    MorphableDesign,
+)
 from bitkiln.models.errors import FAILED, BitkilnError
+from bitkiln.models.formats import get_format
 
 from . import verilate
 from .batch import BatchModel
-from .block_check import BlockCheck, Segment, blocks_of, check_for
+from .block_check import BlockCheck, Segment, blocks_of, check_for, has_check
 from .cache import build_root, digest, write_atomic
 from .toolchain import require
 
-__all__ = ["MutationResult", "Survivor", "mutate_block", "mutate_unit", "main"]
+__all__ = ["MutationResult", "Survivor", "engine_blocks", "mutate_block", "mutate_unit", "main"]
 
 PES = ("fp4", "fp8_e4m3", "posit8_0")
+UNITS = ("output", "switchable")
 TARGET = 0.95
 SPARE = 1.25          # candidates asked for, over the relevant ones wanted
 HEAD_ROWS = 2048      # most mutants die here
-SAT_SECONDS = 20
+SAT_SECONDS = 10
+OTHER_SEED = 1000     # added to the seed for the vectors that a survivor meets last
 SELECT = "mutsel"
 
 # Down to gates, so that the inside of adders and multipliers can be wrong, not only their ports. Enables and clears
@@ -86,7 +110,7 @@ class MutationResult:
     Attributes
     ----------
     unit, block, kind : str
-        Dot unit, module name and kind of block.
+        Name of what the block is a part of, module name and kind of block.
     exhaustive : bool
         Whether the unit test applies every input.
     vectors : int
@@ -149,6 +173,34 @@ def mutate_unit(design: DotDesign, *, count: int = 100, seed: int = 1,
     return results
 
 
+def engine_blocks(unit: str) -> list[wiring.Component]:
+    """Blocks of the matmul engine that no dot unit has, each on its own: those inside stay whole."""
+    return _output_blocks() if unit == "output" else _switchable_blocks()
+
+
+def _output_blocks() -> list[wiring.Component]:
+    """An output lane with block scales, and one of each kind of part."""
+    formats = [get_format(name) for name in ("int16", "fp4", "posit8_0")]
+    pe = MorphableDesign(("int8", "fp4"), implementation="parallel")
+    lane = MatmulDesign(ArrayDesign(4, 4, pe), block=("mxfp4", "nvfp4"), outputs=("int8", "fp4"))
+    return [FixedToFloat(32), FixedToFloat(33, 26, rounded=False), FloatUnpack(), FloatAdd(), FloatClamp(),
+            PipelinedMultiplier(signed(32), unsigned(31)), Scaler(32, True), Encoder(formats, True, True),
+            DelayLine(7, 3), DelayLine(32, 6), OutputLane(lane)]
+
+
+def _switchable_blocks() -> list[wiring.Component]:
+    """PEs of both implementations and of each accumulator; the parts of the merged one that are numbers only."""
+    fp32 = MorphableDesign(("fp8_e5m2", "bf16"), Accumulator("fp32"), implementation="parallel", pipeline=1)
+    designs = (MorphableDesign(XR_NPE_MODES, implementation="merged", pipeline=2),
+               MorphableDesign(("int4", "int8", "int8xfp4", "fp8_e5m2", "int16"), implementation="merged",
+                               pipeline=1),
+               MorphableDesign(("fp4", "fp8_e5m2"), implementation="parallel", pipeline=1), fp32,
+               MorphableDesign(("int8", "int16"), Accumulator("int32", overflow="saturate"),
+                               implementation="parallel", pipeline=1))
+    steps = [block for block in blocks_of(MorphablePe(fp32)).values() if isinstance(block, Fp32Step)]
+    return [PositPairDecoder(), *steps, *(MorphablePe(design, drain=True) for design in designs)]
+
+
 def mutate_block(component, *, unit: str = "", own_only: bool = False, count: int = 100,
                  seed: int = 1, check: BlockCheck | None = None) -> MutationResult:
     """Mutate one block until ``count`` relevant mutants are judged or none are left.
@@ -158,7 +210,7 @@ def mutate_block(component, *, unit: str = "", own_only: bool = False, count: in
     component : wiring.Component
         A block that `check_for` knows.
     own_only : bool
-        Leave the blocks inside as they are.
+        Leave the blocks inside that have a check of their own as they are.
     check : BlockCheck, optional
         Other vectors than those of the unit test.
 
@@ -173,12 +225,17 @@ def mutate_block(component, *, unit: str = "", own_only: bool = False, count: in
     segments = list(check.segments())
     if not segments or not sum(segment.rows for segment in segments):
         raise BitkilnError("nothing to check", where=prepared.top, exit_code=FAILED)
+
+    @cache
+    def others() -> list[Segment]:
+        return list(check_for(component, seed + OTHER_SEED).segments())
+
     tried: dict[str, None] = {}
     killed, equivalent, allowed, survivors = 0, 0, 0, []
     wanted, candidates = int(count * SPARE), 0
     with tempfile.TemporaryDirectory(prefix="bitkiln-") as folder:
-        inner = [name for name in blocks_of(component) if name != prepared.top] if own_only else []
-        netlist = _Netlist(Path(folder), text, prepared.top, prepared.ports, inner)
+        inner = [name for name, block in blocks_of(component).items() if block is not component and has_check(block)]
+        netlist = _Netlist(Path(folder), text, prepared.top, prepared.ports, inner if own_only else ())
         while True:
             listed, candidates = netlist.candidates(wanted, seed)
             batch = [mutant for mutant in listed if mutant not in tried]
@@ -187,7 +244,7 @@ def mutate_block(component, *, unit: str = "", own_only: bool = False, count: in
                 alive, model = _attack(netlist, batch, check, segments)
                 killed += len(batch) - len(alive)
                 for index in alive:
-                    verdict = _judge(check, segments, model, index, netlist, batch[index - 1], component, seed)
+                    verdict = _judge(check, segments, model, index, netlist, batch[index - 1], others)
                     equivalent += verdict == "equivalent"
                     allowed += verdict == "allowed"
                     if verdict not in ("equivalent", "allowed"):
@@ -196,7 +253,7 @@ def mutate_block(component, *, unit: str = "", own_only: bool = False, count: in
                 break
             wanted = max(wanted * 2, len(tried) + count)
     return MutationResult(unit or prepared.top, prepared.top, check.kind, check.exhaustive,
-                          sum(segment.rows - segment.skip for segment in segments), candidates, len(tried), killed,
+                          sum(segment.compared for segment in segments), candidates, len(tried), killed,
                           equivalent, allowed, survivors, time.perf_counter() - started)
 
 
@@ -210,16 +267,16 @@ class _Netlist:
         self.folder, self.top, self.ports, self.runs = folder, top, tuple(ports), 0
         (folder / "block.v").write_text(text)
         self.yosys = require("yosys")
-        keep = f"setattr -mod -set keep_hierarchy 1 {' '.join(whole)}" if whole else ""
-        self._run(ELABORATE.format(top=top, flatten=FLATTEN.format(keep=keep)))
+        self.flatten = FLATTEN.format(keep=f"setattr -mod -set keep_hierarchy 1 {' '.join(whole)}" if whole else "")
+        self._run(ELABORATE.format(top=top, flatten=self.flatten))
 
-    def _run(self, script: str) -> str:
+    def _run(self, script: str, timeout: float | None = None) -> str:
         # The WebAssembly build sees only files below its working folder.
         self.runs += 1
         name = f"run{self.runs}.ys"
         (self.folder / name).write_text(script)
         return verilate.run_command([self.yosys.path, "-Q", "-T", "-s", name], what="Yosys", where=self.top,
-                                    cwd=self.folder, env=self.yosys.environment())
+                                    cwd=self.folder, env=self.yosys.environment(), timeout=timeout)
 
     def candidates(self, wanted: int, seed: int) -> tuple[list[str], int]:
         """Up to ``wanted`` mutants (commands without sources), evenly spread, and how many exist. Clock ports are
@@ -243,25 +300,31 @@ class _Netlist:
         return BatchModel.from_verilog((self.folder / "mutants.v").read_text(), self.top,
                                        (*self.ports, Port(SELECT, "input", width)))
 
-    def proved_equal(self, mutant: str) -> bool | None:
-        """Whether SAT shows next state and outputs to be the same for every input and state; None: undecided."""
+    def proved_equal(self, mutant: str) -> bool:
+        """Whether SAT shows next state and outputs to be the same for every input and state.
+
+        Raises
+        ------
+        BitkilnError
+            Undecided: after SAT_SECONDS (the solver's own limit does nothing in WebAssembly), or where Yosys fails.
+        """
         gate = mutant.replace(f"-module {self.top} ", "-module gate ")
+        # One bit a wire: a wire some of whose bits are constants is no register to `expose`.
         log = self._run(f"""\
 read_rtlil block.il
 setattr -mod -unset top *
 copy {self.top} gate
 {gate}
-{FLATTEN.format(keep="")}
+{self.flatten}
 techmap
-expose -dff -evert-dff {self.top} gate
+splitnets -ports
+expose -evert -dff -evert-dff {self.top} gate
 miter -equiv -flatten -make_outputs {self.top} gate miter
 hierarchy -top miter
 opt -full
-sat -prove trigger 0 -timeout {SAT_SECONDS} miter
-""")
-        if "SUCCESS!" in log:
-            return True
-        return False if "model found: FAIL!" in log else None
+sat -prove trigger 0 miter
+""", SAT_SECONDS)
+        return "SUCCESS!" in log
 
 
 # Judging -----------------------------------------------------------------------------------------
@@ -282,22 +345,19 @@ def _attack(netlist: _Netlist, mutants: Sequence[str], check: BlockCheck,
 
 
 def _judge(check: BlockCheck, segments: Sequence[Segment], model: BatchModel, index: int, netlist: _Netlist,
-           mutant: str, component, seed: int) -> str:
+           mutant: str, others: Callable[[], list[Segment]]) -> str:
     """``equivalent``, ``allowed``, or why a survivor is relevant."""
     if check.exhaustive:
         same = all(_same(model.run({**segment.inputs, SELECT: 0}), model.run({**segment.inputs, SELECT: index}))
                    for segment in segments)
         return "equivalent" if same else "allowed"
-    for segment in check_for(component, seed + 1000).segments():  # other random vectors
-        if check.wrong(model, segment, {SELECT: index}).any():
-            return f"killed by the vectors of seed {seed + 1000}"
+    if any(check.wrong(model, segment, {SELECT: index}).any() for segment in others()):
+        return "killed by the vectors of another seed"
     try:
         equal = netlist.proved_equal(mutant)
     except BitkilnError as error:
         return f"undecided ({error.got})"
-    if equal:
-        return "equivalent"
-    return "undecided (SAT timeout)" if equal is None else "differs from the block for some input and state"
+    return "equivalent" if equal else "differs from the block for some input and state"
 
 
 def _same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
@@ -324,7 +384,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from rich.table import Table
 
     parser = argparse.ArgumentParser(prog="python -m bitkiln.sim.mutate", description=__doc__.splitlines()[0])
-    parser.add_argument("--pe", action="append", help=f"PE name, may be repeated (default: {', '.join(PES)})")
+    parser.add_argument("--pe", action="append", help=f"dot unit of a PE name, may be repeated (without --pe and "
+                        f"--unit: {', '.join(PES)} and every unit)")
+    parser.add_argument("--unit", action="append", choices=UNITS, help="blocks of the matmul engine, may be repeated")
     parser.add_argument("--count", type=int, default=100, help="relevant mutants per block")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, help="JSON file (default: build/mutation/<digest>.json)")
@@ -336,11 +398,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.count < 1:
             raise BitkilnError("out of range", where="--count", got=options.count, expected="1 or more")
-        designs = [default_design(pe) for pe in options.pe or PES]
+        everything = not options.pe and not options.unit
+        designs = [default_design(pe) for pe in options.pe or PES * everything]
+        names = options.unit or UNITS * everything
         results: list[MutationResult] = []
         for design in designs:
             results += mutate_unit(design, count=options.count, seed=options.seed,
                                    progress=lambda text: console.print(text, style="dim"))
+        for name in names:
+            for block in engine_blocks(name):
+                console.print(f"{name}: {block.module_name}", style="dim")
+                results.append(mutate_block(block, unit=name, own_only=True, count=options.count, seed=options.seed))
     except BitkilnError as error:
         print(error.render(), file=sys.stderr)
         return error.exit_code
@@ -362,7 +430,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(f"{result.block}: survived: {survivor.command} ({survivor.reason})", markup=False,
                           soft_wrap=True)
     passed = all(result.relevant and result.rate >= TARGET for result in results)
-    path = options.output or build_root() / "mutation" / f"{digest(*(d.name for d in designs), options)[:12]}.json"
+    key = digest(*(design.name for design in designs), *names, options)
+    path = options.output or build_root() / "mutation" / f"{key[:12]}.json"
     report = {"schema": "bitkiln.mutation/1", "seed": options.seed, "count": options.count, "target": TARGET,
               "passed": passed, "seconds": round(seconds, 1), "yosys": require("yosys").version,
               "blocks": [{**asdict(result), "relevant": result.relevant, "rate": result.rate} for result in results]}

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,15 +24,18 @@ from bitkiln.models.design.matmul import INTEGER_BITS
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.formats import Format, Special, get_format, get_group_format
 
-from .batch import BatchModel, from_ints, to_ints
-from .block_check import BlockCheck, Segment
+from .batch import BatchModel, to_ints
+from .block_check import BlockCheck, Segment, kind_of, port_array, random_floats
 
-__all__ = ["add32", "check_lane", "encode32", "multiply32", "pack32", "part_check", "scaled_integer"]
+__all__ = ["PARTS", "add32", "check_lane", "encode32", "lane_block", "multiply32", "pack32", "part_check",
+           "scaled_integer"]
 
 ROWS = 40_000
+JOB_ROWS = 25      # before the static inputs of a part change
+LANE_ROWS = 600    # sums of a job in `lane_block`
+LIMIT_LEAD = 2     # rows before the limits of an encoder count
 NAN, INFINITY = 0x7FC00000, 0x7F800000
 SIGN = 1 << 31
-CORNERS = (0, 1, 2, 0x7FFFFF, 0x800000, 0x800001, 0x3F7FFFFF, 0x3F800000, 0x3F800001, 0x7F7FFFFF, INFINITY, NAN)
 
 
 # float32 in integers -----------------------------------------------------------------------------
@@ -140,23 +143,15 @@ def encode32(fmt: Format, codes: np.ndarray, zero_point: int = 0) -> tuple[np.nd
 # Random numbers ----------------------------------------------------------------------------------
 
 
-def random_floats(rng: np.random.Generator, rows: int) -> np.ndarray:
-    """Codes of all kinds: corners, all exponents, exponents about 0, short significands, subnormals."""
-    codes = rng.integers(0, 1 << 32, rows)
-    kind = rng.random(rows)
-    codes = np.where(kind < 0.15, rng.choice(CORNERS, rows) | (codes & SIGN), codes)
-    codes = np.where((kind > 0.2) & (kind < 0.5), (codes & 0x807FFFFF) | rng.integers(104, 150, rows) << 23, codes)
-    codes = np.where((kind > 0.5) & (kind < 0.6), codes & 0x80FFFFFF, codes)
-    return np.where(kind > 0.85, codes & 0xFFF80000, codes)
-
-
 def random_integer(rng: np.random.Generator, bits: int) -> int:
-    """Signed, of any length, often beside a power of two or a rounding boundary of 24 bits."""
+    """Signed, of any length, often beside a power of two, of two bits alone or beside a rounding boundary of 24."""
     length = int(rng.integers(0, bits))
     value = int.from_bytes(rng.bytes((length + 7) // 8), "little") & ((1 << length) - 1)
     kind = rng.random()
-    if kind < 0.2:
+    if kind < 0.1:
         value = (1 << length) + int(rng.integers(-2, 3))
+    elif kind < 0.2:
+        value = (1 << length) + (1 << int(rng.integers(0, length + 1)))
     elif kind < 0.5 and length > 25:
         # Half a place of the 24th bit, and one unit beside it.
         value = (value >> (length - 25) | 1) << (length - 25)
@@ -170,39 +165,71 @@ def random_integers(rng: np.random.Generator, rows: int, bits: int) -> list[int]
     return (corners + [random_integer(rng, bits) for _ in range(max(rows - len(corners), 0))])[:rows]
 
 
-def port_array(values: list[int], width: int) -> np.ndarray:
-    """Integers of any sign as the array of a port."""
-    mask = (1 << width) - 1
-    return from_ints(values, width) if width > 64 else np.array([v & mask for v in values], np.uint64)
-
-
 # Parts -------------------------------------------------------------------------------------------
 
 
 def part_check(component, seed: int = 1, rows: int = ROWS) -> BlockCheck:
-    """Vectors of one part of the output stage, one row a cycle without stalls."""
-    makers: dict[type, Callable] = {
-        FixedToFloat: _fixed_to_float, FloatUnpack: _float_unpack, FloatAdd: _float_add, FloatClamp: _float_clamp,
-        Scaler: _scaler, PipelinedMultiplier: _multiplier, Encoder: _encoder, DelayLine: _delay}
-    make = makers.get(type(component))
+    """Vectors of one part of the output stage; its pipeline stands still now and then."""
+    make = PARTS.get(kind_of(component))
     if make is None:
         raise BitkilnError("part without a check", where=type(component).__name__, exit_code=FAILED)
     return make(component, np.random.default_rng(seed), rows)
 
 
-def _late(kind: str, inputs: dict, expected: dict, latency: int, exhaustive: bool = False,
-          view: Callable = lambda outputs: outputs) -> BlockCheck:
-    """Row t of an output belongs to row ``t - latency + 1``."""
-    shifted = {name: np.roll(np.asarray(value), latency - 1, axis=0) for name, value in expected.items()}
-    return BlockCheck(kind, exhaustive, lambda: iter([Segment({"en": 1, **inputs}, shifted, latency - 1)]), view)
+@dataclass(frozen=True)
+class _Job:
+    """Rows of one setting of the static inputs: those, an array of each other input, and of each output."""
+
+    static: dict
+    inputs: dict
+    expected: dict
+
+    @property
+    def rows(self) -> int:
+        return len(next(iter(self.expected.values())))
+
+
+def _paced(rng: np.random.Generator, jobs: Sequence[_Job], latency: int, lead: int = 0) -> Segment:
+    """Rows through a pipeline that stands still now and then, its inputs being anything meanwhile.
+
+    An output shows the row taken ``latency - 1`` enabled edges before. Static inputs need ``lead`` rows before they
+    count, and stay until the row is out.
+    """
+    job = np.repeat(np.arange(len(jobs)), [one.rows for one in jobs])
+    rows = len(job)
+    inputs = {name: np.concatenate([one.inputs[name] for one in jobs]) for name in jobs[0].inputs}
+    expected = {name: np.concatenate([one.expected[name] for one in jobs]) for name in jobs[0].expected}
+    padded = np.concatenate([np.full(lead, -1), job, np.full(latency - 1, -1)])
+    care = (padded[:rows] == job) & (padded[lead + latency - 1:] == job)
+
+    cycle = np.arange(rows) + np.cumsum(rng.integers(1, 4, rows) * (rng.random(rows) < 0.15))
+    en = np.zeros(int(cycle[-1]) + 1, bool)
+    en[cycle] = True
+    taken = rng.integers(0, rows, len(en))
+    taken[cycle] = np.arange(rows)
+    entered = np.cumsum(en) - 1
+    ports = {name: value[taken] for name, value in inputs.items()}
+    for name in jobs[0].static:
+        ports[name] = np.array([one.static[name] for one in jobs])[job[np.maximum(entered, 0)]]
+    shown = entered - (latency - 1)
+    row = np.maximum(shown, 0)
+    return Segment({"en": en, **ports}, {name: value[row] for name, value in expected.items()},
+                   care=care[row] & (shown >= 0))
+
+
+def _one(kind: str, rng: np.random.Generator, inputs: dict, expected: dict, latency: int,
+         view: Callable = lambda outputs: outputs) -> BlockCheck:
+    """The check of a part without static inputs."""
+    job = _Job({}, inputs, expected)
+    return BlockCheck(kind, False, lambda: iter([_paced(rng, [job], latency)]), view)
 
 
 def _fixed_to_float(component: FixedToFloat, rng: np.random.Generator, rows: int) -> BlockCheck:
     width, keep = component.width, component.keep
-    exhaustive = width <= 16
-    numbers = list(range(-1 << (width - 1), 1 << (width - 1))) if exhaustive else random_integers(rng, rows, width)
+    numbers = list(range(-1 << (width - 1), 1 << (width - 1))) if width <= 16 else random_integers(rng, rows, width)
+    weight = rng.integers(-900, 900, len(numbers))
     signs, fields, significands = [], [], []
-    for number in numbers:
+    for number, top in zip(numbers, weight.tolist(), strict=True):
         size = abs(number)
         drop = size.bit_length() - keep
         if drop <= 0:
@@ -213,26 +240,21 @@ def _fixed_to_float(component: FixedToFloat, rng: np.random.Generator, rows: int
             whole = size >> drop | (size & ((1 << drop) - 1) > 0)
         carried = whole >> keep
         signs.append(number < 0)
-        fields.append(size.bit_length() - 1 + carried if number else 0)
+        fields.append(top - (width - 2) + size.bit_length() - 1 + carried if number else 0)
         significands.append(whole >> carried)
     expected = {"sign": np.array(signs), "exponent": np.array(fields),
                 "significand": port_array(significands, keep)}
-    return _late("fixed to float", {"i": port_array(numbers, width), "weight": width - 2}, expected,
-                 component.latency, exhaustive)
+    inputs = {"i": port_array(numbers, width), "weight": np.roll(weight, component.weight_stage)}
+    return _one("fixed to float", rng, inputs, expected, component.latency)
 
 
 def _float_unpack(component: FloatUnpack, rng: np.random.Generator, rows: int) -> BlockCheck:
     codes = random_floats(rng, rows)
     nan, inf = (codes & ~SIGN) > INFINITY, (codes & ~SIGN) == INFINITY
-    fields, significands = [], []
-    for code in codes.tolist():
-        number, exponent = unpack32(code)
-        up = 24 - abs(number).bit_length() if number else 0
-        fields.append(exponent + 150 - up)
-        significands.append(abs(number) << up)
-    special = nan | inf | (np.array(significands) == 0)
-    expected = {"sign": codes >> 31, "nan": nan, "inf": inf,
-                "exponent": np.where(special, 0, fields), "significand": np.where(nan | inf, 0, significands)}
+    unpacked = _unpacked(codes)
+    special = nan | inf | (unpacked["significand"] == 0)
+    expected = {"sign": codes >> 31, "nan": nan, "inf": inf, "exponent": np.where(special, 0, unpacked["exponent"]),
+                "significand": np.where(nan | inf, 0, unpacked["significand"])}
 
     def view(outputs: dict) -> dict:
         infinite = (outputs["nan"] | outputs["inf"]).astype(bool)
@@ -240,7 +262,16 @@ def _float_unpack(component: FloatUnpack, rng: np.random.Generator, rows: int) -
         return {**outputs, "exponent": np.where(hidden, 0, outputs["exponent"]),
                 "significand": np.where(infinite, 0, outputs["significand"])}
 
-    return _late("float unpack", {"i": codes}, expected, component.latency, view=view)
+    return _one("float unpack", rng, {"i": codes}, expected, component.latency, view)
+
+
+def _unpacked(codes: np.ndarray) -> dict[str, np.ndarray]:
+    """Sign, flags, exponent field and normalised significand of float32 codes."""
+    numbers = [unpack32(code) for code in codes.tolist()]
+    up = np.array([24 - abs(number).bit_length() if number else 0 for number, _ in numbers])
+    return {"sign": codes >> 31, "nan": (codes & ~SIGN) > INFINITY, "inf": (codes & ~SIGN) == INFINITY,
+            "exponent": np.array([exponent + 150 for _, exponent in numbers]) - up,
+            "significand": np.array([abs(number) for number, _ in numbers]) << up}
 
 
 def _float_add(component: FloatAdd, rng: np.random.Generator, rows: int) -> BlockCheck:
@@ -253,7 +284,7 @@ def _float_add(component: FloatAdd, rng: np.random.Generator, rows: int) -> Bloc
     sizes = [size << (bits - size.bit_length()) if size else 0 for size in sizes]
     fields = np.maximum(a >> 23 & 255, 1) + rng.integers(-3, 4, rows)
     fields = np.where(rng.random(rows) < 0.4, fields + rng.integers(-bits - 30, bits + 30, rows), fields)
-    fields = np.where(rng.random(rows) < 0.1, rng.integers(-700, 700, rows), fields)
+    fields = np.where(rng.random(rows) < 0.1, rng.integers(-2047, 2048, rows), fields)
     same = np.flatnonzero(rng.random(rows) < 0.3)
     for row in same.tolist():
         number, exponent = unpack32(int(a[row]))
@@ -275,28 +306,28 @@ def _float_add(component: FloatAdd, rng: np.random.Generator, rows: int) -> Bloc
             out.append(add32(code, -size if sign else size, int(fields[row]) - 150 - (bits - 24)))
     inputs = {"a": a, "b_sign": signs, "b_exponent": fields, "b_significand": port_array(sizes, bits),
               "b_nan": nan, "b_inf": inf}
-    return _late("float add", inputs, {"o": np.array(out)}, component.latency)
+    expected = {"o": np.array(out), "following": np.roll(out, -1)}
+    return _one("float add", rng, inputs, expected, component.latency)
 
 
 def _float_clamp(component: FloatClamp, rng: np.random.Generator, rows: int) -> BlockCheck:
-    def segments() -> Iterator[Segment]:
-        for pair in range(24):
-            codes = random_floats(rng, rows // 24)
-            codes = np.where((codes & ~SIGN) > INFINITY, NAN, codes)
-            low, high = (int(code) for code in random_floats(rng, 2))
-            if pair < 8:
-                low, high = ((0, INFINITY), (SIGN, 0x40C00000), (0x40C00000, 0xC0C00000), (NAN, 0), (0, NAN),
-                             (0, SIGN), (INFINITY | SIGN, SIGN), (0xBF800000, 0x3F800000))[pair]
-            near = rng.choice([low, high], len(codes)) + rng.integers(-1, 2, len(codes)) & 0xFFFFFFFF
-            near = np.where((near & ~SIGN) > INFINITY, NAN, near)
-            codes = np.where(rng.random(len(codes)) < 0.2, near, codes)
-            active = int(pair % 7 != 6)
-            wanted = [clamp32(code, low, high) if active else code for code in codes.tolist()]
-            latency = component.latency
-            yield Segment({"en": 1, "active": active, "low": low, "high": high, "i": codes},
-                          {"o": np.roll(wanted, latency - 1)}, latency - 1)
-
-    return BlockCheck("float clamp", False, segments)
+    corners = [(0, INFINITY), (SIGN, 0x40C00000), (0x40C00000, 0xC0C00000), (NAN, 0), (0, NAN), (0, SIGN),
+               (INFINITY | SIGN, SIGN), (0xBF800000, 0x3F800000)]
+    jobs = []
+    for pair in range(max(rows // JOB_ROWS, len(corners))):
+        low, high = corners[pair] if pair < len(corners) else (int(code) for code in random_floats(rng, 2))
+        if pair % 2:  # one bit alone, or one bit beside the other limit
+            low, high = (one ^ 1 << int(rng.integers(0, 32)) for one in (0, low if pair % 4 == 1 else 0))
+        codes = random_floats(rng, JOB_ROWS)
+        near = rng.choice([low, high, 0, SIGN], JOB_ROWS)
+        near = np.where(rng.random(JOB_ROWS) < 0.5, near ^ 1 << rng.integers(0, 32, JOB_ROWS),
+                        near + rng.integers(-1, 2, JOB_ROWS) & 0xFFFFFFFF)
+        codes = np.where(rng.random(JOB_ROWS) < 0.5, near, codes)
+        codes = np.where((codes & ~SIGN) > INFINITY, NAN, codes)
+        active = int(pair % 7 != 6)
+        wanted = [clamp32(code, low, high) if active else code for code in codes.tolist()]
+        jobs.append(_Job({"active": active, "low": low, "high": high}, {"i": codes}, {"o": np.array(wanted)}))
+    return BlockCheck("float clamp", False, lambda: iter([_paced(rng, jobs, component.latency)]))
 
 
 def _multiplier(component: PipelinedMultiplier, rng: np.random.Generator, rows: int) -> BlockCheck:
@@ -310,47 +341,45 @@ def _multiplier(component: PipelinedMultiplier, rng: np.random.Generator, rows: 
     def view(outputs: dict) -> dict:
         return {"o": port_array([int(v) for v in to_ints(outputs["o"], width)], width)}
 
-    return _late("pipelined multiplier", {"a": port_array(a, a_shape.width), "b": port_array(b, b_shape.width)},
-                 {"o": port_array(product, width)}, component.latency, view=view)
+    inputs = {"a": port_array(a, a_shape.width), "b": port_array(b, b_shape.width)}
+    return _one("pipelined multiplier", rng, inputs, {"o": port_array(product, width)}, component.latency, view)
 
 
 def _scaler(component: Scaler, rng: np.random.Generator, rows: int) -> BlockCheck:
-    """Both uses, one after the other where there are both."""
+    """Both uses, where there are both; the inputs of the other one are anything."""
+    inputs: dict[str, np.ndarray] = {}
+    if component.integer_bits:
+        number = random_integers(rng, rows, component.integer_bits)
+        multiplier = rng.integers(0, 1 << 31, rows) >> rng.integers(0, 31, rows)
+        # Powers of two make ties.
+        multiplier = np.where(rng.random(rows) < 0.4, 1 << rng.integers(0, 31, rows), multiplier)
+        shift = rng.integers(0, 63, rows)
+        inputs |= {"s": port_array(number, component.integer_bits), "multiplier": multiplier, "shift": shift}
+    if component.floating:
+        # A sum may be beyond float32.
+        a, b = _scaler_operand(rng, rows, 1000), _scaler_operand(rng, rows, 0)
+        inputs |= {f"{side}_{name}": value for side, one in (("a", a), ("b", b)) for name, value in one.items()}
+
     def segments() -> Iterator[Segment]:
-        idle = {f"{side}_{name}": 0 for side in "ab" for name in ("sign", "exponent", "significand", "nan", "inf")}
         if component.integer_bits:
-            number = random_integers(rng, rows, component.integer_bits)
-            multiplier = rng.integers(0, 1 << 31, rows) >> rng.integers(0, 31, rows)
-            # Powers of two make ties.
-            multiplier = np.where(rng.random(rows) < 0.4, 1 << rng.integers(0, 31, rows), multiplier)
-            shift = rng.integers(0, 63, rows)
-            inputs = {"en": 1, "s": port_array(number, component.integer_bits), "multiplier": multiplier,
-                      "shift": shift}
-            if component.floating:
-                inputs |= {"integer": 1, **idle}
             wanted = [scaled_integer(n, int(k), int(s)) for n, k, s in zip(number, multiplier, shift, strict=True)]
             floors = [n * int(k) >> int(s) for n, k, s in zip(number, multiplier, shift, strict=True)]
             big = np.array([not -(1 << 17) <= floor < 1 << 17 for floor in floors])
             sign = np.array([floor < 0 for floor in floors])
             fitting = [0 if out else value for out, value in zip(big, wanted, strict=True)]
             result = np.where(big, np.where(sign, -1, 1) << 20, fitting)
-            late = component.latency - 1
-            yield Segment(inputs, {"result": np.roll(result, late)}, late)
+            job = _Job({"integer": 1} if component.floating else {}, inputs, {"result": result})
+            yield _paced(rng, [job], component.latency)
         if component.floating:
-            a, b = random_floats(rng, rows), random_floats(rng, rows)
-            inputs = {"en": 1}
-            if component.integer_bits:
-                inputs |= {"integer": 0, "s": 0, "multiplier": 0, "shift": 0}
-            for side, codes in (("a", a), ("b", b)):
-                numbers = [unpack32(code) for code in codes.tolist()]
-                up = np.array([24 - abs(n).bit_length() if n else 0 for n, _ in numbers])
-                inputs |= {f"{side}_sign": codes >> 31, f"{side}_nan": (codes & ~SIGN) > INFINITY,
-                           f"{side}_inf": (codes & ~SIGN) == INFINITY,
-                           f"{side}_exponent": np.array([e + 150 for _, e in numbers]) - up,
-                           f"{side}_significand": np.array([abs(n) for n, _ in numbers]) << up}
-            wanted = [multiply32(x, y) for x, y in zip(a.tolist(), b.tolist(), strict=True)]
-            late = component.latency - 1
-            yield Segment(inputs, {"g": np.roll(wanted, late)}, late)
+            sign = (a["sign"] ^ b["sign"]).astype(np.int64) << 31
+            zero = (a["significand"] == 0) & ~a["inf"] | (b["significand"] == 0) & ~b["inf"]
+            inf = a["inf"] | b["inf"]
+            product = zip(*(one[name].tolist() for one in (a, b) for name in ("significand", "exponent")),
+                          strict=True)
+            finite = np.array([pack32(x * y, e + f - 300) for x, e, y, f in product]) | sign
+            wanted = np.where(a["nan"] | b["nan"] | inf & zero, NAN, np.where(inf, INFINITY | sign, finite))
+            job = _Job({"integer": 0} if component.integer_bits else {}, inputs, {"g": wanted})
+            yield _paced(rng, [job], component.latency)
 
     def view(outputs: dict) -> dict:
         seen = {}
@@ -365,9 +394,19 @@ def _scaler(component: Scaler, rng: np.random.Generator, rows: int) -> BlockChec
     return BlockCheck("scaler", False, segments, view)
 
 
+def _scaler_operand(rng: np.random.Generator, rows: int, reach: int) -> dict[str, np.ndarray]:
+    """Float32 numbers, now and then with an exponent up to ``reach`` off; NaN and infinities with any significand."""
+    one = _unpacked(random_floats(rng, rows))
+    moved = rng.integers(-reach, reach + 1, rows) * (rng.random(rows) < 0.3)
+    special = (one["nan"] | one["inf"]) & (rng.random(rows) < 0.5)
+    one["significand"] = np.where(special, rng.choice([0, 1 << 23, (1 << 24) - 1], rows), one["significand"])
+    one["exponent"] += np.where(one["significand"] == 0, 0, moved)
+    return one
+
+
 def float_cases(fmt: Format, rng: np.random.Generator, rows: int) -> np.ndarray:
-    """Float32 codes at and beside the values and rounding boundaries of a format, and random ones."""
-    codes = np.arange(1 << fmt.bits) if fmt.bits <= 8 else rng.integers(0, 1 << fmt.bits, 8192)
+    """Float32 codes at, beside and one bit from the values and rounding boundaries of a format, and random ones."""
+    codes = np.arange(1 << fmt.bits) if fmt.bits <= 8 else rng.integers(0, 1 << fmt.bits, 4096)
     codes = codes[fmt.unpack(codes).special == Special.NONE]
     values = np.unique(fmt.decode(codes))
     with np.errstate(over="ignore"):
@@ -376,54 +415,95 @@ def float_cases(fmt: Format, rng: np.random.Generator, rows: int) -> np.ndarray:
             between.append(np.sign(values[1:]) * np.sqrt(np.abs(values[1:] * values[:-1])))
         points = np.concatenate([values, *between, [fmt.max * 1.5, fmt.min_positive / 2]]).astype(np.float32)
     points = points.view(np.uint32).astype(np.int64)
-    points = np.concatenate([points, points + 1, points - 1]) & 0xFFFFFFFF
+    bits = 1 << rng.integers(0, 23, (8 if fmt.bits <= 8 else 1, len(points)))
+    points = np.concatenate([points, points + 1, points - 1, *(points ^ bits)]) & 0xFFFFFFFF
     return np.concatenate([points, points ^ SIGN, random_floats(rng, rows)])
 
 
 def _encoder(component: Encoder, rng: np.random.Generator, rows: int) -> BlockCheck:
-    def segments() -> Iterator[Segment]:
-        late = component.latency - 1
-        for at, fmt in enumerate(component.formats):
-            integers = fmt.family == "int"
-            for zero_point in (0, 5, -(1 << 15), (1 << 15) - 1) if integers else (0,):
-                constant = {"en": 1, "index": at, "zero_point": zero_point}
-                idle = dict.fromkeys(("q", "up", "big", "negative", "nan", "clamp", "low", "high"), 0)
-                if component.floating:
-                    codes = float_cases(fmt, rng, rows)
-                    wanted, invalid = encode32(fmt, codes, zero_point)
-                    inputs = constant | {"i": codes} | ({**idle, "integer": 0} if component.scaled else {})
-                    yield Segment(inputs, {"o": np.roll(wanted, late), "invalid": np.roll(invalid, late)}, late + 2)
-                if component.scaled and integers:
-                    yield self_scaled(component, fmt, constant, rng, rows)
+    """Every format alone, then settings that change every few rows."""
+    def job(at: int, zero_point: int, codes: np.ndarray, integer: bool) -> _Job:
+        """Float32 codes, or as many scaled integers; the inputs of the other use are anything."""
+        fmt, count = component.formats[at], len(codes)
+        static = {"index": at, "zero_point": zero_point}
+        inputs = {"i": codes} if component.floating else {}
+        wanted, invalid = encode32(fmt, codes, zero_point)
+        if component.scaled:
+            ports, limited, scaled = _scaled_rows(component, fmt, zero_point, rng, count)
+            inputs, static = inputs | ports, static | limited
+            if component.floating:
+                static["integer"] = int(integer)
+            if integer:
+                wanted, invalid = scaled, ports["nan"]
+                inputs |= {name: np.roll(value, component.q_stage) for name, value in ports.items()}
+        return _Job(static, inputs, {"o": wanted, "invalid": invalid})
 
-    def self_scaled(component: Encoder, fmt: Format, constant: dict, rng: np.random.Generator, rows: int) -> Segment:
-        q = rng.integers(-(1 << 17), 1 << 17, rows) >> rng.integers(0, 17, rows)
-        up, nan = rng.integers(0, 2, rows), rng.random(rows) < 0.05
-        big, negative = rng.random(rows) < 0.1, rng.integers(0, 2, rows)
-        low, high, clamp = int(rng.integers(-200, 50)), int(rng.integers(0, 300)), int(rng.integers(0, 2))
-        value = np.where(big, np.where(negative, -(1 << 40), 1 << 40), q + up)
-        value = np.where(nan, 0, value) + constant["zero_point"]
-        if clamp:
-            value = np.minimum(np.maximum(value, low), high)
-        wanted = np.clip(value, *limits(fmt)) & ((1 << fmt.bits) - 1)
-        lag = component.q_stage
-        inputs = constant | {"q": np.roll(q, lag), "up": np.roll(up, lag), "big": np.roll(big, lag),
-                             "negative": np.roll(negative, lag), "nan": np.roll(nan, lag), "clamp": clamp,
-                             "low": low, "high": high}
-        if component.floating:
-            inputs |= {"i": 0, "integer": 1}
-        late = component.latency - 1
-        # The limits go through two registers of their own.
-        return Segment(inputs, {"o": np.roll(wanted, late), "invalid": np.roll(nan, late)}, late + 2)
+    uses = [integer for integer, here in ((False, component.floating), (True, component.scaled)) if here]
+    pairs = [(at, integer) for at, fmt in enumerate(component.formats) for integer in uses
+             if not integer or fmt.family == "int"]
+
+    def segments() -> Iterator[Segment]:
+        for at, integer in pairs:
+            fmt = component.formats[at]
+            for zero_point in (0, 5, -(1 << 15), (1 << 15) - 1) if fmt.family == "int" else (0,):
+                one = job(at, zero_point, float_cases(fmt, rng, rows // 4), integer)
+                yield _paced(rng, [one], component.latency, LIMIT_LEAD)
+        jobs = []
+        for _ in range(rows // JOB_ROWS):
+            at, integer = pairs[rng.integers(len(pairs))]
+            zero_point = int(rng.integers(-(1 << 15), 1 << 15)) >> int(rng.integers(0, 15))
+            codes = rng.choice(float_cases(component.formats[at], rng, JOB_ROWS), JOB_ROWS)
+            jobs.append(job(at, zero_point, codes, integer))
+        yield _paced(rng, jobs, component.latency, LIMIT_LEAD)
 
     return BlockCheck("encoder", False, segments,
                       lambda outputs: {"o": outputs["o"].astype(np.int64), "invalid": outputs["invalid"].astype(bool)})
 
 
+def _scaled_rows(component: Encoder, fmt: Format, zero_point: int, rng: np.random.Generator,
+                 rows: int) -> tuple[dict, dict, np.ndarray]:
+    """Scaled integers as `Scaler` gives them, limits, and the codes that an integer format has for them."""
+    q = rng.integers(-(1 << 17), 1 << 17, rows) >> rng.integers(0, 17, rows)
+    up, nan = rng.integers(0, 2, rows), rng.random(rows) < 0.05
+    big, negative = rng.random(rows) < 0.1, rng.integers(0, 2, rows)
+    # Limits and numbers beside those of the format and each other, and anywhere.
+    ends = [0, *(limits(fmt) if fmt.family == "int" else ())]
+    low, high = (_beside(rng, ends, 1, 32)[0] for _ in range(2))
+    if rng.random() < 0.3:
+        high = _beside(rng, [low], 1, 32)[0]
+    close = np.array(_beside(rng, [low, high, *ends], rows, 17)) - zero_point
+    q = np.where((rng.random(rows) < 0.5) & (close >= -1 << 17) & (close < 1 << 17), close, q)
+    clamp = int(rng.integers(0, 2))
+    value = np.where(big, np.where(negative, -(1 << 40), 1 << 40), q + up)
+    value = np.where(nan, 0, value) + zero_point
+    if clamp:
+        value = np.minimum(np.maximum(value, low), high)
+    wanted = np.zeros(rows, np.int64) if fmt.family != "int" else \
+        np.clip(value, *limits(fmt)) & ((1 << fmt.bits) - 1)
+    return ({"q": q, "up": up, "big": big, "negative": negative, "nan": nan},
+            {"clamp": clamp, "low": low, "high": high}, wanted)
+
+
+def _beside(rng: np.random.Generator, values: Sequence[int], count: int, bits: int) -> list[int]:
+    """Numbers (signed, at most ``bits`` bits) that differ from one of the values by one or in one bit, and any."""
+    half = 1 << (bits - 1)
+    found = rng.choice(values, count)
+    found = np.where(rng.random(count) < 0.5, found ^ 1 << rng.integers(0, bits - 1, count),
+                     found + rng.integers(-1, 2, count))
+    anything = rng.integers(-half, half, count) >> rng.integers(0, bits, count)
+    return np.clip(np.where(rng.random(count) < 0.3, anything, found), -half, half - 1).tolist()
+
+
 def _delay(component: DelayLine, rng: np.random.Generator, rows: int) -> BlockCheck:
     values = [int.from_bytes(rng.bytes(64), "little") & ((1 << component.width) - 1) for _ in range(rows)]
     array = port_array(values, component.width)
-    return _late("delay", {"i": array}, {"o": array}, component.latency)
+    return _one("delay", rng, {"i": array}, {"o": array}, component.latency)
+
+
+PARTS: dict[str, Callable] = {
+    "fixed to float": _fixed_to_float, "float unpack": _float_unpack, "float add": _float_add,
+    "float clamp": _float_clamp, "pipelined multiplier": _multiplier, "scaler": _scaler, "encoder": _encoder,
+    "delay": _delay}
 
 
 # The lane ------------------------------------------------------------------------------------------
@@ -475,18 +555,27 @@ def lane_jobs(design: MatmulDesign, rng: np.random.Generator, rows: int) -> Iter
 
 
 def _rows(design: MatmulDesign, job: LaneJob, rng: np.random.Generator, rows: int) -> Iterator[dict]:
-    """Inputs of one lane, row by row; ``valid`` 0 rows hold anything."""
+    """Inputs of one lane, row by row; rows with ``valid`` 0, which come now and then, hold anything."""
     slots = slot_count(design) if job.block else 0
     blocks, sums = (3, max(rows // (3 * max(slots, 4)), 1)) if job.block else (1, rows)
     for _ in range(sums):
         for block in range(blocks):
             for slot in range(max(slots, 1)):
+                if rng.random() < 0.1:
+                    yield _idle(design, job, rng, slots)
                 row = _row(design, job, rng)
                 if job.block:
                     row |= {"slot": slot, "first": int(block == 0), "last": int(block == blocks - 1)}
                 yield row
             for _ in range(max(design.block_loop - slots, 0) if job.block else 0):
-                yield _row(design, job, rng) | {"valid": 0, "slot": 0, "first": 0, "last": 0}
+                yield _idle(design, job, rng, slots)
+
+
+def _idle(design: MatmulDesign, job: LaneJob, rng: np.random.Generator, slots: int) -> dict:
+    row = _row(design, job, rng) | {"valid": 0}
+    if slots:
+        row |= {"slot": int(rng.integers(slots)), "first": int(rng.integers(2)), "last": 0}
+    return row
 
 
 def _row(design: MatmulDesign, job: LaneJob, rng: np.random.Generator) -> dict:
@@ -507,8 +596,8 @@ def _row(design: MatmulDesign, job: LaneJob, rng: np.random.Generator) -> dict:
         top = 1 << (design.raw_bits - 1)
         if design.floating or job.block:
             row["c"] = int(random_floats(rng, 1)[0])
-        elif rng.random() < 0.1:
-            row["c"] = int(rng.choice(4)) + top - 1
+        elif rng.random() < 0.1:  # the codes of NaN and infinities, and such that differ from them in one bit
+            row["c"] = int(rng.choice(4)) + top - 1 ^ (int(rng.integers(2)) << int(rng.integers(design.raw_bits)))
         else:
             row["c"] = random_integer(rng, design.raw_bits) % (1 << design.raw_bits)
     if job.rule == 1:
@@ -529,7 +618,9 @@ def _row(design: MatmulDesign, job: LaneJob, rng: np.random.Generator) -> dict:
             for name in ("sa", "sw"):
                 middle = int(rng.normal(1 << (scale.bits - 1), 1 << (scale.bits - 5)))
                 code = middle if rng.random() < 0.85 else int(rng.integers(0, 1 << scale.bits))
-                row[name] = min(max(code, 0), (1 << scale.bits) - 2 + (rng.random() < 0.01))
+                row[name] = min(max(code, 0), (1 << scale.bits) - 2)
+                if rng.random() < 0.02:  # NaN, and what differs from it in one bit
+                    row[name] = (1 << scale.bits) - 1 ^ int(rng.integers(2)) << int(rng.integers(scale.bits))
     return row
 
 
@@ -664,26 +755,44 @@ def check_lane(design: MatmulDesign, *, seed: int = 1, rows: int = 300, multipli
     """
     lane = OutputLane(design, multiplier)
     model = BatchModel(lane) if model is None else model
-    rng = np.random.default_rng(seed)
+    check, rng = lane_block(lane), np.random.default_rng(seed)
     compared = 0
     for job in lane_jobs(design, rng, rows):
-        inputs = lane_inputs(design, job, rng, lane.latency)
-        seen = model.run(inputs)
-        going = np.flatnonzero(inputs["en"])
-        first = max(lane.latency - 1, 0)
-        at = going[first:first + len(job.rows)]
-        codes = to_ints(seen["o"], lane.code_bits)[at]
-        wanted, invalid, care = lane_results(design, job)
-        overflow = _overflows(design, job)
-        for row in range(len(job.rows)):
-            got = (int(codes[row]), bool(seen["invalid"][at[row]]), bool(seen["overflow"][at[row]]))
-            if care[row] and got != (wanted[row], invalid[row], overflow[row]):
-                options = {k: v for k, v in vars(job).items() if k != "rows"}
-                raise BitkilnError("output lane differs", where=lane.module_name, got=str([hex(got[0]), *got[1:]]),
-                                   expected=str([hex(wanted[row]), invalid[row], overflow[row]]),
-                                   help=f"seed {seed}, job {options}, row {row}: {job.rows[row]}", exit_code=FAILED)
-        compared += sum(care)
+        segment = _lane_segment(lane, job, rng)
+        bad = check.wrong(model, segment)
+        if bad.any():
+            cycle = int(np.flatnonzero(bad)[0])
+            row = int(segment.inputs["en"][:cycle + 1].sum()) - max(lane.latency, 1)
+            options = {k: v for k, v in vars(job).items() if k != "rows"}
+            seen = {name: value for name, value in check.row(model, segment, cycle).items() if " " in name}
+            raise BitkilnError("output lane differs", where=lane.module_name,
+                               got=f"{int(bad.sum())} of {segment.compared} rows", expected="0",
+                               help=f"seed {seed}, job {options}, row {row}: {job.rows[row]}: {seen}", exit_code=FAILED)
+        compared += segment.compared
     return compared
+
+
+def lane_block(component: OutputLane, seed: int = 1, rows: int = LANE_ROWS) -> BlockCheck:
+    """Jobs of every kind as the check of one block."""
+    def segments() -> Iterator[Segment]:
+        rng = np.random.default_rng(seed)
+        for job in lane_jobs(component.design, rng, rows):
+            yield _lane_segment(component, job, rng)
+
+    return BlockCheck("output lane", False, segments)
+
+
+def _lane_segment(lane: OutputLane, job: LaneJob, rng: np.random.Generator) -> Segment:
+    """A job; results stay while the lane stands still."""
+    inputs = lane_inputs(lane.design, job, rng, lane.latency)
+    codes, invalid, care = lane_results(lane.design, job)
+    shown = np.cumsum(inputs["en"]) - max(lane.latency, 1)
+    row = np.clip(shown, 0, len(job.rows) - 1)
+    # Without registers the outputs follow what is on the ports.
+    there = (shown == row) & (inputs["en"].astype(bool) | (lane.latency > 0))
+    expected = {"o": port_array(codes, lane.code_bits)[row], "invalid": np.array(invalid)[row],
+                "overflow": np.array(_overflows(lane.design, job))[row]}
+    return Segment(inputs, expected, care=np.array(care)[row] & there)
 
 
 def _overflows(design: MatmulDesign, job: LaneJob) -> list[bool]:

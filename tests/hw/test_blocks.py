@@ -1,4 +1,6 @@
-"""Every arithmetic block of the dot units on its own: exhaustive up to 20 input bits, else random and corners."""
+# amaranth: UnusedElaboratable=no
+"""Every arithmetic block of the dot units on its own: exhaustive up to 20 input bits, else random and corners; and the
+blocks of the switchable PEs that have numbers on their ports."""
 
 from __future__ import annotations
 
@@ -7,8 +9,11 @@ from functools import cache
 import numpy as np
 import pytest
 
+from bitkiln.hw.arith.fp32_step import Fp32Step
 from bitkiln.hw.mac.dot import DotUnit
-from bitkiln.models.design import Accumulator, DotDesign
+from bitkiln.hw.mac.merged_decode import PositPairDecoder
+from bitkiln.hw.mac.morphable import MorphablePe
+from bitkiln.models.design import Accumulator, DotDesign, MorphableDesign
 from bitkiln.sim.block_check import BlockCheck, blocks_of, build_blocks, check_block, check_for, has_check
 
 SEED = 20
@@ -18,6 +23,10 @@ PES = ("fp4", "fp6_e2m3", "fp6_e3m2", "fp8_e4m3", "fp8_e5m2", "posit4_1", "posit
 OUTPUTS = {"fp4": ("fp4", "int8"), "fp8_e4m3": ("fp8_e4m3", "fp16"), "fp8_e5m2": ("fp8_e5m2", "posit16_1"),
            "posit8_0": ("fp8_e4m3", "posit8_0"), "int4": ("int4", "posit16_1"), "int8": ("int8",),
            "posit4_1": ("bf16", "posit4_1"), "posit16_1": ("posit16_1",)}
+
+
+# A fixed place, a NaN without infinities, a least bit above and below that of float32.
+FP32_MODES = (("int8",), ("posit16_1", "int8"), ("fp16", "fp8_e4m3"), ("fp8_e5m2", "bf16"))
 
 
 def designs() -> list[DotDesign]:
@@ -36,7 +45,10 @@ def designs() -> list[DotDesign]:
 @cache
 def blocks() -> dict[str, object]:
     """Every distinct block of the designs, the dot units themselves left out (`test_dot.py` has them)."""
-    found: dict[str, object] = {}
+    found: dict[str, object] = {PositPairDecoder().module_name: PositPairDecoder()}
+    for modes in FP32_MODES:
+        pe = MorphablePe(MorphableDesign(modes, Accumulator("fp32"), implementation="parallel"))
+        found.update((name, block) for name, block in blocks_of(pe).items() if isinstance(block, Fp32Step))
     for design in designs():
         unit = DotUnit(design)
         found.update((name, block) for name, block in blocks_of(unit).items() if block is not unit)
@@ -54,7 +66,7 @@ def test_every_block_has_a_check() -> None:
 
 
 @pytest.mark.parametrize("kind", ["decoder", "multiplier", "shift sum", "shifter", "signed shifter",
-                                  "lane product", "rounder", "fp32 step"])
+                                  "lane product", "rounder", "fp32 step", "posit pair decoder"])
 def test_blocks_equal_their_golden_function(kind: str) -> None:
     checked, rows = 0, 0
     for name, block in blocks().items():

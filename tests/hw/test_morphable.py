@@ -13,7 +13,8 @@ from bitkiln.hw.mac.morphable import MorphablePe
 from bitkiln.models.design import Accumulator
 from bitkiln.models.design.morphable import COMMON_MODES, XR_NPE_MODES, MorphableDesign
 from bitkiln.sim.batch import BatchModel
-from bitkiln.sim.pe_check import check_pe, check_pes
+from bitkiln.sim.block_check import Segment
+from bitkiln.sim.pe_check import check_pe, check_pes, pe_block
 from bitkiln.sim.toggles import count_toggles
 
 SEED = 31
@@ -49,6 +50,18 @@ def test_the_check_sees_a_wrong_mode() -> None:
     other = design(("fp4", "int4", "fp8_e4m3", "int8"))
     result = check_pe(SMALL, seed=SEED, pairs=1000, model=BatchModel(MorphablePe(other)))
     assert result.mismatches > 1000 and result.first
+
+
+def test_the_check_sees_a_result_register_that_does_not_shift() -> None:
+    pe = MorphablePe(SMALL, drain=True)
+    check, model = pe_block(pe, SEED), BatchModel(pe)
+    segments = [segment for segment in check.segments() if "o" in segment.expected]
+    assert len(segments) == 2
+    for segment in segments:
+        assert not check.wrong(model, segment).any()
+        stuck = Segment({**segment.inputs, "shift": segment.inputs["shift"] & (np.arange(segment.rows) < 10)},
+                        {"o": segment.expected["o"]}, segment.skip)
+        assert 500 < check.wrong(model, stuck).sum() < segment.rows
 
 
 def still(pe: MorphableDesign) -> None:

@@ -97,7 +97,7 @@ def test_from_verilog():
     text = ("module netlist(input clk, input [3:0] x, output reg [3:0] y);\n  initial y = 4'd3;\n"
             "  always @(posedge clk) y <= x ^ y;\nendmodule\n")
     ports = [Port("clk", "input", 1), Port("x", "input", 4), Port("y", "output", 4)]
-    model = BatchModel.from_verilog(text, "netlist", ports)
+    model = BatchModel.from_verilog(text, "netlist", [*ports, Port("nothing", "input", 0)])  # Verilog has no such port
     assert model.run({"x": np.array([1, 2, 4, 8])})["y"].tolist() == [2, 0, 4, 12]
     with pytest.raises(BitkilnError, match="no such port at Verilog module: got 'z'"):
         BatchModel.from_verilog(text, "netlist", [*ports, Port("z", "input", 1)])
