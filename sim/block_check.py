@@ -249,7 +249,7 @@ def kind_of(component) -> str:
     return next((kind for cls, kind in kinds.items() if isinstance(component, cls)), type(component).__name__)
 
 
-def _makers() -> dict[str, Callable[[object, int], BlockCheck]]:
+def _makers() -> dict[str, Callable[..., BlockCheck]]:
     # Both build on this module.
     from .output_check import PARTS, lane_block, part_check
     from .pe_check import pe_block
@@ -263,7 +263,7 @@ def _makers() -> dict[str, Callable[[object, int], BlockCheck]]:
 # Inputs ------------------------------------------------------------------------------------------
 
 
-def port_array(values: Sequence[int], width: int) -> np.ndarray:
+def port_array(values: Sequence[int] | np.ndarray, width: int) -> np.ndarray:
     """Integers of any sign as the array of a port."""
     mask = (1 << width) - 1
     return from_ints(values, width) if width > 64 else np.array([int(value) & mask for value in values], np.uint64)
