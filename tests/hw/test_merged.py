@@ -17,7 +17,7 @@ SEED = 47
 POSIT16_PAIRS = 1_000_000
 # Every format of every class at least once, with and without a 16-bit mode and hosts for the 4-bit ones.
 SUBSETS = (("fp4", "posit4_1"), ("int4", "int8", "int16"), ("fp4", "posit8_0"), ("posit4_1", "fp8_e4m3", "posit16_1"),
-           ("fp4", "posit4_1", "posit16_1"),
+           ("fp4", "posit4_1", "posit16_1"), ("int4", "int8xfp4", "int16"),
            ("int4", "int8xint4", "int8xfp4", "int8", "posit16_1"), ("fp8_e5m2", "fp4", "int16"),
            ("fp8_e4m3", "fp8_e5m2", "posit8_0", "int8", "int4", "fp4", "posit4_1", "int8xfp4", "posit16_1", "int16"))
 
