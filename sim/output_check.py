@@ -25,6 +25,8 @@ from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.formats import Format, Special, get_format, get_group_format
 
 from .batch import BatchModel, to_ints
+from .block_check import FP32_INFINITY as INFINITY
+from .block_check import FP32_SIGN as SIGN
 from .block_check import BlockCheck, Segment, kind_of, port_array, random_floats
 
 __all__ = ["PARTS", "add32", "check_lane", "encode32", "lane_block", "multiply32", "pack32", "part_check",
@@ -34,8 +36,7 @@ ROWS = 40_000
 JOB_ROWS = 25      # before the static inputs of a part change
 LANE_ROWS = 600    # sums of a job in `lane_block`
 LIMIT_LEAD = 2     # rows before the limits of an encoder count
-NAN, INFINITY = 0x7FC00000, 0x7F800000
-SIGN = 1 << 31
+NAN = 0x7FC00000
 
 
 # float32 in integers -----------------------------------------------------------------------------
@@ -66,11 +67,11 @@ def unpack32(code: int) -> tuple[int, int]:
     return (-number if code & SIGN else number), max(exponent, 1) - 150
 
 
-def is_nan(code: int) -> bool:
+def is_nan(code: int | np.ndarray) -> bool | np.ndarray:
     return code & ~SIGN > INFINITY
 
 
-def is_infinite(code: int) -> bool:
+def is_infinite(code: int | np.ndarray) -> bool | np.ndarray:
     return code & ~SIGN == INFINITY
 
 
@@ -128,7 +129,7 @@ def limits(fmt: Format) -> tuple[int, int]:
 def encode32(fmt: Format, codes: np.ndarray, zero_point: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Codes and ``invalid`` of float32 codes in an output format."""
     codes = np.asarray(codes, np.int64)
-    nan = (codes & ~SIGN) > INFINITY
+    nan = is_nan(codes)
     value = np.where(nan, 0, codes).astype(np.uint32).view(np.float32).astype(np.float64)
     if fmt.family == "int":
         whole = np.rint(np.clip(value, -2.0 ** 40, 2.0 ** 40)).astype(np.int64) + zero_point
@@ -250,11 +251,11 @@ def _fixed_to_float(component: FixedToFloat, rng: np.random.Generator, rows: int
 
 def _float_unpack(component: FloatUnpack, rng: np.random.Generator, rows: int) -> BlockCheck:
     codes = random_floats(rng, rows)
-    nan, inf = (codes & ~SIGN) > INFINITY, (codes & ~SIGN) == INFINITY
     unpacked = _unpacked(codes)
+    nan, inf = unpacked["nan"], unpacked["inf"]
     special = nan | inf | (unpacked["significand"] == 0)
-    expected = {"sign": codes >> 31, "nan": nan, "inf": inf, "exponent": np.where(special, 0, unpacked["exponent"]),
-                "significand": np.where(nan | inf, 0, unpacked["significand"])}
+    expected = unpacked | {"exponent": np.where(special, 0, unpacked["exponent"]),
+                           "significand": np.where(nan | inf, 0, unpacked["significand"])}
 
     def view(outputs: dict) -> dict:
         infinite = (outputs["nan"] | outputs["inf"]).astype(bool)
@@ -269,7 +270,7 @@ def _unpacked(codes: np.ndarray) -> dict[str, np.ndarray]:
     """Sign, flags, exponent field and normalised significand of float32 codes."""
     numbers = [unpack32(code) for code in codes.tolist()]
     up = np.array([24 - abs(number).bit_length() if number else 0 for number, _ in numbers])
-    return {"sign": codes >> 31, "nan": (codes & ~SIGN) > INFINITY, "inf": (codes & ~SIGN) == INFINITY,
+    return {"sign": codes >> 31, "nan": is_nan(codes), "inf": is_infinite(codes),
             "exponent": np.array([exponent + 150 for _, exponent in numbers]) - up,
             "significand": np.array([abs(number) for number, _ in numbers]) << up}
 
@@ -323,7 +324,7 @@ def _float_clamp(component: FloatClamp, rng: np.random.Generator, rows: int) -> 
         near = np.where(rng.random(JOB_ROWS) < 0.5, near ^ 1 << rng.integers(0, 32, JOB_ROWS),
                         near + rng.integers(-1, 2, JOB_ROWS) & 0xFFFFFFFF)
         codes = np.where(rng.random(JOB_ROWS) < 0.5, near, codes)
-        codes = np.where((codes & ~SIGN) > INFINITY, NAN, codes)
+        codes = np.where(is_nan(codes), NAN, codes)
         active = int(pair % 7 != 6)
         wanted = [clamp32(code, low, high) if active else code for code in codes.tolist()]
         jobs.append(_Job({"active": active, "low": low, "high": high}, {"i": codes}, {"o": np.array(wanted)}))

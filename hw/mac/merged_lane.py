@@ -45,10 +45,11 @@ def scaled(formats: tuple[Format, ...]) -> tuple[Format, ...]:
 def lane_layout(formats: tuple[Format, ...]) -> data.StructLayout:
     """One operand of a lane: sign, and what each format's product takes."""
     fields: dict[str, object] = {"sign": 1}
-    if scaled(formats):
+    by_exponent = scaled(formats)
+    if by_exponent:
         fields["scale"] = data.StructLayout({"low": 2, "high": 2, "three": 1})
     for fmt in formats:
-        if fmt not in scaled(formats):
+        if fmt not in by_exponent:
             fields[fmt.name] = unsigned(3 if fmt.family == "minifloat" else 4)
     return data.StructLayout(fields)
 
@@ -131,7 +132,8 @@ class NibbleDecoder(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         active = dict(zip(self.formats, self.active, strict=True))
-        both = scaled(self.formats) if len(scaled(self.formats)) > 1 else ()
+        by_exponent = scaled(self.formats)
+        both = by_exponent if len(by_exponent) > 1 else ()
         signs, nan = [], Const(0, 1)
         if both:
             plain, power = sorted(both, key=is_power)

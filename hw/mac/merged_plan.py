@@ -22,8 +22,9 @@ LANE_BITS = 8       # of a significand in a half word
 
 @lru_cache(maxsize=32)
 def fields_of(fmt: Format) -> tuple[tuple[int, int], ...]:
-    """(signed significand, shift) of every finite code that is not zero: value = significand << shift units."""
-    if fmt.bits == 4:  # weights of an asymmetric mode, which the multiplier gets as integers
+    """(signed significand, shift) in which the wide path gets every finite code that is not zero: value =
+    significand << shift units."""
+    if fmt.bits == 4:  # weights of an asymmetric mode: recoded to integers
         return tuple((int(v), 0) for v in fmt.units(np.arange(16)) if v)
     if fmt.family == "posit":
         return tuple(_rows(fmt.bits, fmt.es))
