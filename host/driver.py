@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -111,6 +112,12 @@ class Product:
     overflow: bool = False
 
 
+class _Running(NamedTuple):
+    job: Job
+    values: dict[str, int]
+    place: range               # in memory (cores with a master)
+
+
 @dataclass(frozen=True)
 class _Operand:
     """Codes (rows, K), what one unit of them is worth for each row, and block scale codes."""
@@ -145,8 +152,7 @@ class Core:
     def __init__(self, transport: Transport, design: MatmulDesign):
         self.transport, self.design = transport, design
         self.registers = core_registers(design)
-        self._running: deque[tuple[Job, dict[str, int]]] = deque()
-        self._free = 0
+        self._running: deque[_Running] = deque()
         self.check_identity()
         # Tags go on from the last job's, whoever gave it: a job is done when LAST_TAG has reached its tag.
         self._tag = self.read("LAST_TAG")["value"]
@@ -217,8 +223,10 @@ class Core:
             raise BitkilnError("the abort does not end", where="STATUS", got=status, exit_code=FAILED)
         self.transport.wait()    # a beat or two that had left the core already
         self.transport.flush()
+        self.write("ERROR", 0)   # what went wrong with the dropped jobs is not the next one's error
+        self.write("IRQ", 0xF)
         self._running.clear()
-        self._free = 0
+        self._tag = self.read("LAST_TAG")["value"]
 
     # Jobs -----------------------------------------------------------------------------------------
 
@@ -242,8 +250,10 @@ class Core:
         job = replace(job, tag=self._tag)
         values = job_registers(self.design, job)
         self._wait_for("queue_full", 0)
+        place = range(0)
         if self.design.descriptors:
-            values |= self._store(job, a, w, a_scales, w_scales, records, c)
+            addresses, place = self._store(job, a, w, a_scales, w_scales, records, c)
+            values |= addresses
         else:
             self.transport.send("a", pack_a(self.design, job, a, a_scales))
             self.transport.send("w", pack_w(self.design, job, w, records, w_scales))
@@ -256,7 +266,7 @@ class Core:
             if not self._running:
                 self.transport.flush()
             self.check_error()
-        self._running.append((job, values))
+        self._running.append(_Running(job, values, place))
 
     def send_c(self, job: Job, c: np.ndarray) -> None:
         """Partial sums of a job that was submitted without (cores with streams)."""
@@ -266,7 +276,7 @@ class Core:
         """Results of the oldest job that was not collected: (M, N), see `packing.unpack_results`."""
         if not self._running:
             raise BitkilnError("no job to collect", where="collect", expected="a job submitted before")
-        job, values = self._running[0]
+        job, values, _ = self._running[0]
         if self.design.descriptors:
             done = self._collect_from_memory(job, values)
         else:
@@ -298,14 +308,17 @@ class Core:
     # Memory (cores with a master) -------------------------------------------------------------------
 
     def _store(self, job: Job, a: np.ndarray, w: np.ndarray, a_scales: np.ndarray | None, w_scales: np.ndarray | None,
-               records: Records | None, c: np.ndarray | None) -> dict[str, int]:
-        """Operands to memory; values of the address registers."""
+               records: Records | None, c: np.ndarray | None) -> tuple[dict[str, int], range]:
+        """Operands to memory; values of the address registers, and the bytes that the job takes."""
         design, unit = self.design, self.design.bus_bits // 8
         mode = design.pe.modes[design.pe.index(job.mode)]
-        if not self._running:
-            self._free = 0
-        values: dict[str, int] = {}
-        pack_a(design, replace(job, order="a"), a, a_scales)   # refuses wrong arrays
+        # Refused here is what the core would read past the end of, or from the addresses of an earlier job.
+        pack_a(design, replace(job, order="a"), a, a_scales)
+        pack_w(design, replace(job, order="w"), w, records, w_scales)
+        if job.accumulate and c is None:
+            raise BitkilnError("missing value", where="c", got="None", expected="partial sums with accumulate")
+        if c is not None:
+            pack_c(design, job, c)
         parts = [("A", pack_rows(np.asarray(a), mode.activation.bits, unit)),
                  ("W", pack_rows(np.asarray(w), mode.weight.bits, unit))]
         parts += [(name, pack_rows(np.asarray(scales), 8, unit)) for name, scales in
@@ -314,20 +327,34 @@ class Core:
             parts.append(("RECORD", record_rows(job, records, unit)))
         if c is not None:
             parts.append(("C", pack_rows(np.asarray(c), design.raw_bits, unit)))
-        for name, rows in parts:
-            values |= self._place(name, rows.size, rows.shape[1])
-            self.transport.memory_write(self._address(values, name), rows.reshape(-1))
         stride = -(-job.n * result_bits(design, job) // (8 * unit)) * unit
-        return values | self._place("O", job.m * stride, stride)
+        sizes = {name: (rows.size, rows.shape[1]) for name, rows in parts} | {"O": (job.m * stride, stride)}
+        taken = {name: -(-size // ALIGN) * ALIGN for name, (size, _) in sizes.items()}
+        place = self._room(sum(taken.values()))
+        address, values = place.start, {}
+        for name, (_, step) in sizes.items():
+            values |= {f"{name}_ADDR": address & 0xFFFFFFFF, f"{name}_ADDR_HI": address >> 32, f"{name}_STRIDE": step}
+            address += taken[name]
+        for name, rows in parts:
+            self.transport.memory_write(self._address(values, name), rows.reshape(-1))
+        return {key: value for key, value in values.items() if key in self.registers}, place
 
-    def _place(self, name: str, size: int, stride: int) -> dict[str, int]:
-        address = self.transport.memory.start + self._free
-        self._free += -(-size // ALIGN) * ALIGN
-        if self._free > len(self.transport.memory):
-            raise BitkilnError("memory too small", where=f"operand {name}", got=len(self.transport.memory),
-                               expected=f"{self._free} bytes", exit_code=FAILED)
-        values = {f"{name}_ADDR": address & 0xFFFFFFFF, f"{name}_ADDR_HI": address >> 32, f"{name}_STRIDE": stride}
-        return {key: value for key, value in values.items() if key in self.registers}
+    def _room(self, size: int) -> range:
+        """Addresses that no job uses: behind the newest one's, or again from the start of the memory."""
+        memory = self.transport.memory
+        used = [job.place for job in self._running]
+        if not used:
+            gaps = [memory]
+        elif used[-1].stop > used[0].start:
+            gaps = [range(used[-1].stop, memory.stop), range(memory.start, used[0].start)]
+        else:
+            gaps = [range(used[-1].stop, used[0].start)]
+        for gap in gaps:
+            if size <= len(gap):
+                return range(gap.start, gap.start + size)
+        raise BitkilnError("memory too small", where="operands and results", got=len(memory),
+                           expected=f"{size} bytes beside {sum(map(len, used))} of jobs not collected",
+                           exit_code=FAILED)
 
     @staticmethod
     def _address(values: dict[str, int], name: str) -> int:
@@ -408,8 +435,8 @@ class Core:
             raise BitkilnError("K differs", where="a and w", got=(left.codes.shape, right.codes.shape),
                                expected="(M, K) and (N, K)")
         n = len(right.codes)
-        template, records, scale = self._epilogue(mode, block, n, left.scale, right.scale, bias, rule, output,
-                                                  output_scale, zero_point, relu, clamp)
+        template, records, scale = self._epilogue(mode, block, left.codes.shape[1], n, left.scale, right.scale, bias,
+                                                  rule, output, output_scale, zero_point, relu, clamp)
         self.clear_counters()
         self.write("IRQ", 0xF)
         jobs: list[Job] = []
@@ -426,9 +453,10 @@ class Core:
         """One block of the result: as many jobs as K needs, each loading while the one before computes."""
         design, k = self.design, left.codes.shape[1]
         group = get_group_format(template.block).block_size if template.block else 1
-        step = design.max_k(mode) // max(group, mode.lanes) * max(group, mode.lanes)
+        largest_k, unit = design.max_k(mode), max(group, mode.lanes)
+        step = k if k <= largest_k else largest_k // unit * unit   # parts end at a word, and at a block
         if k > step and not (design.accumulate and "raw" in design.rules and step):
-            raise BitkilnError("K too large for this core", where="a and w", got=k, expected=f"at most {step}",
+            raise BitkilnError("K too large for this core", where="a and w", got=k, expected=f"at most {largest_k}",
                                help="longer sums need a core with accumulate and rule raw")
         if k > step and not (design.floating or template.block):
             largest = k * mode.dot().max_product
@@ -453,7 +481,7 @@ class Core:
             jobs.append(job)
         return self.collect()
 
-    def _epilogue(self, mode: Mode, block: str | None, n: int, a_scale: np.ndarray, w_scale: np.ndarray,
+    def _epilogue(self, mode: Mode, block: str | None, k: int, n: int, a_scale: np.ndarray, w_scale: np.ndarray,
                   bias: np.ndarray | None, rule: str | None, output: str | None, output_scale: float, zero_point: int,
                   relu: bool, clamp: tuple[float, float] | None) -> tuple[Job, Records | None, np.ndarray]:
         """The job without its shape, its records, and the scale of the results."""
@@ -504,9 +532,11 @@ class Core:
                 units = np.ldexp(wanted, -exponent)
                 top = float(np.abs(units).max())
                 steps = next((s for s in range(16) if top / 256.0 ** s < 2.0 ** 31 - 1), None)
-                if steps is None or top >= 2.0 ** (design.raw_bits - 1):
+                # int32 sums wrap or saturate by themselves, with a flag; exact ones must hold the bias too.
+                sums = k * mode.dot().max_product if design.pe.accumulator.kind == "exact" else 0
+                if steps is None or top + sums >= 2.0 ** (design.raw_bits - 1):
                     raise BitkilnError("out of range", where="bias", got=float(np.abs(bias).max()),
-                                       expected=f"below 2**{design.raw_bits - 1} units of the sums")
+                                       expected=f"below 2**{design.raw_bits - 1} units together with the sums")
                 codes = np.rint(units / 256.0 ** steps).astype(np.int64)
                 options["bias_shift"] = steps
             options |= {"bias": True, "per_channel": True}

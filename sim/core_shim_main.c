@@ -14,6 +14,7 @@
 #define WORDS 11
 #define WIDTHS 4
 #define PARTS 7
+#define ALWAYS 65536u /* a stall in every cycle */
 
 #define GET(name, word) (((word) & name##_MASK) >> name##_SHIFT)
 
@@ -22,7 +23,7 @@ typedef struct matrix {
     uint8_t *data;
 } matrix;
 
-static uint32_t dice;
+static uint32_t dice, stall;
 
 static uint32_t random_below(uint32_t limit) {
     dice = dice * 1664525u + 1013904223u;
@@ -61,9 +62,19 @@ static uint32_t sim_send(void *core, bk_stream stream, const uint8_t *beats, uin
     return taken;
 }
 
+/* How the far side of the results behaves: always ready, ready only while asked for beats, or never. */
+static enum { READY, ASKED, DEAF } receiver = READY;
+
+static void hear(void *core, int how) {
+    receiver = how;
+    core_stall(core, CORE_OUT, how == READY ? stall : ALWAYS);
+}
+
 static uint32_t sim_receive(void *core, uint8_t *beats, uint32_t count) {
+    if (receiver == ASKED) core_stall(core, CORE_OUT, 0);
     core_step(core, 1);
-    return (uint32_t)core_take(core, beats, NULL, NULL, count);
+    if (receiver == ASKED) core_stall(core, CORE_OUT, ALWAYS);
+    return receiver == DEAF ? 0 : (uint32_t)core_take(core, beats, NULL, NULL, count);
 }
 
 /* ---- Cases --------------------------------------------------------------------------------- */
@@ -143,13 +154,9 @@ static void expect(const char *what, bk_status got, bk_status wanted) {
     exit(1);
 }
 
-/* One job from start to compared results; elements that differ are counted in bytes. */
-static long run(const bk_core *core, const bk_job *job, const matrix *parts) {
-    const matrix *wanted = &parts[5];
-    const size_t size = (size_t)wanted->rows * wanted->bytes;
+/* Results lie in memory of their own. */
+static bk_operands operands_of(const matrix *parts) {
     bk_operands operands;
-    long wrong = 0;
-    size_t at;
 
     operands.a = rows_of(parts[0]);
     operands.w = rows_of(parts[1]);
@@ -157,9 +164,20 @@ static long run(const bk_core *core, const bk_job *job, const matrix *parts) {
     operands.w_scales = rows_of(parts[3]);
     operands.c = rows_of(parts[4]);
     operands.records = parts[6].data;
-    operands.results = calloc(size + 1, 1);
-    operands.result_stride = wanted->bytes;
-    if (!operands.results) fail("out of memory", (long)size);
+    operands.results = calloc((size_t)parts[5].rows * parts[5].bytes + 1, 1);
+    operands.result_stride = parts[5].bytes;
+    if (!operands.results) fail("out of memory", (long)parts[5].rows);
+    return operands;
+}
+
+/* One job from start to compared results; elements that differ are counted in bytes. */
+static long run(const bk_core *core, const bk_job *job, const matrix *parts) {
+    const matrix *wanted = &parts[5];
+    const size_t size = (size_t)wanted->rows * wanted->bytes;
+    bk_operands operands = operands_of(parts);
+    long wrong = 0;
+    size_t at;
+
     expect("check", bk_job_check(core, job), BK_OK);
     expect("start", bk_start(core, job), BK_OK);
     expect("transfer", bk_transfer(core, job, &operands, PATIENCE), BK_OK);
@@ -174,6 +192,7 @@ int main(int count, char **arguments) {
     bk_bus bus;
     bk_counts counts;
     bk_job job, bad;
+    bk_operands operands;
     matrix parts[PARTS];
     uint32_t words[WORDS], widths[WIDTHS], cases, at, part;
     uint64_t macs = 0;
@@ -185,9 +204,9 @@ int main(int count, char **arguments) {
 
     if (count != 4 || !(file = fopen(arguments[1], "rb"))) fail("usage: program CASES SEED STALL, arguments", count);
     dice = (uint32_t)strtoul(arguments[2], NULL, 0);
+    stall = (uint32_t)strtoul(arguments[3], NULL, 0);
     sim = core_new(dice);
-    for (channel = 0; channel < CORE_CHANNELS; ++channel)
-        core_stall(sim, channel, (uint32_t)strtoul(arguments[3], NULL, 0));
+    for (channel = 0; channel < CORE_CHANNELS; ++channel) core_stall(sim, channel, stall);
     core_reset(sim, 2);
     bus.context = sim;
     bus.read32 = sim_read32;
@@ -227,11 +246,20 @@ int main(int count, char **arguments) {
     if (tag != job.tag) fail("tag of the error", tag);
     expect("error cleared", bk_error(&core, NULL), BK_OK);
 
-    /* A full queue, an abort, and the last job once more. */
+    /* A full queue, results that nobody takes, an error; an abort ends all of that, and the last job runs again. */
     for (at = 0; at <= core.queue; ++at) expect("queue", bk_start(&core, &job), BK_OK);
     expect("queue full", bk_start(&core, &job), BK_QUEUE_FULL);
+    hear(sim, DEAF);
+    operands = operands_of(parts);
+    expect("transfer to nobody", bk_transfer(&core, &job, &operands, 1000), BK_TIMEOUT);
+    free(operands.results);
+    sim_write32(sim, MATMUL_JOB_K_OFFSET, 0);
+    sim_write32(sim, MATMUL_CTRL_OFFSET, MATMUL_CTRL_START_MASK);
     core_flush(sim);
+    hear(sim, ASKED);
     expect("abort", bk_abort(&core, PATIENCE), BK_OK);
+    expect("error after the abort", bk_error(&core, NULL), BK_OK);
+    hear(sim, READY);
     core_step(sim, 1000);
     core_flush(sim);
     wrong += run(&core, &job, parts);

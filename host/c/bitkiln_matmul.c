@@ -71,6 +71,16 @@ void bk_pack_record(uint8_t *record, int32_t bias, uint32_t scale, uint8_t shift
 /* ---- Control ------------------------------------------------------------------------------- */
 
 bk_status bk_init(bk_core *core, const bk_bus *bus) {
+    const uint32_t features =
+        FIELD(MATMUL_FEATURES_RAW, MATMUL_FEATURES_RAW_VALUE) |
+        FIELD(MATMUL_FEATURES_INTEGER, MATMUL_FEATURES_INTEGER_VALUE) |
+        FIELD(MATMUL_FEATURES_FLOAT, MATMUL_FEATURES_FLOAT_VALUE) |
+        FIELD(MATMUL_FEATURES_BIAS, MATMUL_FEATURES_BIAS_VALUE) |
+        FIELD(MATMUL_FEATURES_ACCUMULATE, MATMUL_FEATURES_ACCUMULATE_VALUE) |
+        FIELD(MATMUL_FEATURES_BLOCK, MATMUL_FEATURES_BLOCK_VALUE) |
+        FIELD(MATMUL_FEATURES_DESCRIPTORS, MATMUL_FEATURES_DESCRIPTORS_VALUE) |
+        FIELD(MATMUL_FEATURES_FP32_SUMS, MATMUL_FEATURES_FP32_SUMS_VALUE) |
+        FIELD(MATMUL_FEATURES_INT32_SUMS, MATMUL_FEATURES_INT32_SUMS_VALUE);
     uint32_t shape, limits;
 
     if (!core || !bus || !bus->read32 || !bus->write32) return BK_ARGUMENT;
@@ -92,7 +102,8 @@ bk_status bk_init(bk_core *core, const bk_bus *bus) {
         GET(MATMUL_LIMITS_BUS_LOG2, limits) != MATMUL_LIMITS_BUS_LOG2_VALUE ||
         GET(MATMUL_LIMITS_RAW_LOG2, limits) != MATMUL_LIMITS_RAW_LOG2_VALUE ||
         GET(MATMUL_LIMITS_MODE_COUNT, limits) != MATMUL_LIMITS_MODE_COUNT_VALUE ||
-        GET(MATMUL_LIMITS_OUTPUT_COUNT, limits) != MATMUL_LIMITS_OUTPUT_COUNT_VALUE)
+        GET(MATMUL_LIMITS_OUTPUT_COUNT, limits) != MATMUL_LIMITS_OUTPUT_COUNT_VALUE ||
+        read32(core, MATMUL_FEATURES_OFFSET) != features)
         return BK_OTHER_BUILD;
     write32(core, MATMUL_ERROR_OFFSET, 0);
     (void)bk_events(core);
@@ -136,7 +147,8 @@ bk_status bk_job_check(const bk_core *core, const bk_job *job) {
     default:
         return BK_RULE;
     }
-    if (job->rule && job->output >= MATMUL_LIMITS_OUTPUT_COUNT_VALUE) return BK_OUTPUT;
+    /* + 1: a build may have no output format, and an unsigned number is never below 0. */
+    if (job->rule && job->output + 1u > MATMUL_LIMITS_OUTPUT_COUNT_VALUE) return BK_OUTPUT;
     if (job->rule && job->result_bits != 4 && job->result_bits != 8 && job->result_bits != 16 &&
         job->result_bits != 32)
         return BK_ARGUMENT;
@@ -147,7 +159,9 @@ bk_status bk_job_check(const bk_core *core, const bk_job *job) {
 }
 
 /* Scales of one row. */
-static uint32_t blocks_of(const bk_job *job) { return job->block ? tiles(job->k, job->block_size) : 0; }
+static uint32_t blocks_of(const bk_job *job) {
+    return job->block && job->block_size ? tiles(job->k, job->block_size) : 0;
+}
 
 uint8_t bk_best_order(const bk_core *core, const bk_job *job) {
     const uint32_t scale = bk_row_beats(core, blocks_of(job), 8);
@@ -276,8 +290,20 @@ bk_status bk_wait(const bk_core *core, uint32_t polls) {
 }
 
 bk_status bk_abort(const bk_core *core, uint32_t polls) {
+    uint8_t beat[BK_MAX_BUS_BYTES];
+
     write32(core, MATMUL_CTRL_OFFSET, MATMUL_CTRL_ABORT_MASK);
-    return bk_wait(core, polls);
+    while (polls--) {
+        if (!(read32(core, MATMUL_STATUS_OFFSET) & (MATMUL_STATUS_BUSY_MASK | MATMUL_STATUS_ABORTING_MASK))) {
+            /* What went wrong with the dropped jobs is not the next one's error. */
+            write32(core, MATMUL_ERROR_OFFSET, 0);
+            (void)bk_events(core);
+            return BK_OK;
+        }
+        /* The core is not done before the beat that waits at its output has gone. */
+        if (core->bus->receive) (void)core->bus->receive(core->bus->context, beat, 1);
+    }
+    return BK_TIMEOUT;
 }
 
 #ifdef MATMUL_CYCLES_OFFSET

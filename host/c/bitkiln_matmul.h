@@ -119,8 +119,8 @@ bk_status bk_transfer(const bk_core *core, const bk_job *job, const bk_operands 
 /* Wait until no job is left, by polling at most `polls` times. */
 bk_status bk_wait(const bk_core *core, uint32_t polls);
 
-/* End the running job and drop those that wait. The application stops its streams first, and afterwards throws away
- * what they still hold. */
+/* End the running job, drop those that wait, and clear error and events. The application stops its streams first, and
+ * afterwards throws away what they still hold; result beats that come meanwhile are taken and thrown away here. */
 bk_status bk_abort(const bk_core *core, uint32_t polls);
 
 /* The core's error (BK_OK: none), which is cleared; the job's tag to *tag unless null. */

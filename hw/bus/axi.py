@@ -325,8 +325,8 @@ class RowWriter(wiring.Component):
 
         # Bytes into place: what passes the end of a beat waits for the next one.
         shift = Signal(beat_log2)
-        turned = _rotate(self.i.payload.data, shift, 8)
-        turned_keep = _rotate(self.i.payload.keep, shift, 1)
+        turned = _rotate(m, self.i.payload.data, shift, 8)
+        turned_keep = _rotate(m, self.i.payload.keep, shift, 1)
         waiting, waiting_keep = Signal(self.data_bits, reset_less=True), Signal(lanes)
         upper = Cat(shift <= lane for lane in range(lanes))   # lanes that the present beat fills
         spills = (turned_keep & ~upper).any()
@@ -402,9 +402,11 @@ class RowWriter(wiring.Component):
         return m
 
 
-def _rotate(value: Value, by: Value, unit: int) -> Value:
+def _rotate(m: Module, value: Value, by: Value, unit: int) -> Signal:
     """``value`` rotated towards its most significant end by ``by * unit`` bits."""
-    result = value
     for level in range(len(by)):
-        result = Mux(by[level], result.rotate_left(unit << level), result)
-    return result
+        # Named at every level: an expression would hold two copies of the level below, and so on.
+        turned = Signal(len(value), name=f"turned_{unit}_{level}")
+        m.d.comb += turned.eq(Mux(by[level], value.rotate_left(unit << level), value))
+        value = turned
+    return value

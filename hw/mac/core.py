@@ -121,7 +121,15 @@ class CoreControl(wiring.Component):
                      self.jobs.payload.eq(job), self.jobs.valid.eq(accepted)]
         problem = Signal(8)
         m.d.comb += problem.eq(Mux(starts, refused, 0))
+        done, tag, busy = self.done, self.tag, self.level != 0
+        wrong_tag = job.tag
         if master:
+            # A chain that came while all is being cleared would be dropped without a word.
+            with m.If(registers.ctrl_fetch & (self.flush | registers.ctrl_abort)):
+                m.d.comb += problem.eq(ERRORS["queue_full"])
+            done, tag, busy = self._stored(m, accepted, job.tag)
+            busy = busy | self.fetching
+            wrong_tag = Mux(self.failed, tag, job.tag)
             m.d.comb += [self.record.valid.eq(accepted), self.started.eq(self.start & accepted),
                          self.refused.eq(self.start & (code != 0)),
                          self.fetch.eq(registers.ctrl_fetch), self.fetch_address.eq(self._descriptor(registers))]
@@ -131,17 +139,12 @@ class CoreControl(wiring.Component):
                 m.d.comb += problem.eq(ERRORS["bus"])
         error = problem != 0
         m.d.comb += [registers.error_capture.eq(error), registers.error_code_next.eq(problem),
-                     registers.error_tag_next.eq(job.tag)]
-
-        done, tag, busy = self.done, self.tag, self.level != 0
-        if master:
-            done, tag, busy = self._stored(m, accepted, job.tag)
-            busy = busy | self.fetching
+                     registers.error_tag_next.eq(wrong_tag)]
         m.d.comb += [registers.status_busy.eq(busy), registers.status_queue_full.eq(~can),
                      registers.status_aborting.eq(self.flush | stale),
                      registers.status_error.eq(registers.error_code != 0),
                      registers.status_queued.eq(Mux(self.level == 0, 0, self.level - 1)),
-                     registers.status_tag.eq(self.tag)]
+                     registers.status_tag.eq(tag)]
         events = {"done": done, "error": error, "invalid": self.invalid, "overflow": self.overflow}
         enabled = []
         for name, event in events.items():

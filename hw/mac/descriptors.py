@@ -382,7 +382,7 @@ class DescriptorFetch(wiring.Component):
     start : Out(1); started, refused : In(1)
         Asks for a start of what the registers hold until one of the answers; ``refused`` ends the chain.
     failed : In(1)
-        A beat of ``words`` has an error, said before the beat comes; the chain ends.
+        An error on the bus (of a beat of ``words``: said before the beat comes); the chain ends.
     wrong : Out(1)
         The address of a descriptor is not a multiple of its size (one cycle); the chain ends.
     busy : Out(1)
@@ -419,13 +419,14 @@ class DescriptorFetch(wiring.Component):
         with m.FSM(name="state") as state:
             m.d.comb += self.busy.eq(~state.ongoing("idle"))
             with m.State("idle"):
-                m.d.sync += at.eq(self.address)
+                m.d.sync += [at.eq(self.address), broken.eq(0)]
                 with m.If(self.go):
                     m.next = "check"
             with m.State("check"):
-                m.d.sync += broken.eq(0)
                 m.next = "ask"
-                with m.If(at[:low].any()):
+                with m.If(broken):
+                    m.next = "idle"
+                with m.Elif(at[:low].any()):
                     m.d.comb += self.wrong.eq(1)
                     m.next = "idle"
             with m.State("ask"):
@@ -433,8 +434,6 @@ class DescriptorFetch(wiring.Component):
                 with m.If(self.run.ready):
                     m.next = "words"
             with m.State("words"):
-                with m.If(self.failed):
-                    m.d.sync += broken.eq(1)
                 with m.If(word == NEXT_WORD):
                     m.d.comb += used.eq(self.words.valid)
                     with m.If(used):
@@ -455,6 +454,8 @@ class DescriptorFetch(wiring.Component):
                     m.next = "check"
                     with m.If(following == 0):
                         m.next = "idle"
+        with m.If(self.failed):
+            m.d.sync += broken.eq(1)
         return m
 
 
@@ -496,14 +497,6 @@ class DescriptorEngine(wiring.Component):
         bus = design.bus_bits
         if not design.descriptors:
             raise BitkilnError("this core was built without it", where="descriptors", got="false", expected="true")
-        if set(design.rules) != {"raw"} and design.columns % 2 and \
-                any(design.output_format(name).bits == 4 for name in design.outputs):
-            raise BitkilnError("a tile of 4-bit results does not end at a byte", where="array.columns",
-                               got=design.columns, expected="an even number with descriptors")
-        if design.accumulate and design.columns * design.raw_bits % bus:
-            raise BitkilnError("a tile of partial sums does not end at a beat", where="array.columns",
-                               got=f"{design.columns} of {design.raw_bits} bits",
-                               expected=f"a multiple of {bus} bits with descriptors and accumulate")
         beats = DESCRIPTOR_BYTES * 8 // bus
         self.readers = {"a": QUEUE_BURSTS * burst, "w": QUEUE_BURSTS * burst,
                         **({"c": 2 * burst} if design.accumulate else {}), "words": max(burst, beats)}
@@ -562,7 +555,7 @@ class DescriptorEngine(wiring.Component):
         connect(m, fetch.load, flipped(self.load))
         m.d.comb += [fetch.go.eq(self.fetch), fetch.address.eq(self.fetch_address), self.fetching.eq(fetch.busy),
                      self.start.eq(fetch.start & ~self.flush), fetch.started.eq(self.started),
-                     fetch.refused.eq(self.refused), fetch.failed.eq(read.failed_words), self.wrong.eq(fetch.wrong)]
+                     fetch.refused.eq(self.refused), fetch.failed.eq(self.failed), self.wrong.eq(fetch.wrong)]
 
         connect(m, flipped(self.result), write.i)
         failed = [getattr(read, f"failed_{name}") for name in self.readers]

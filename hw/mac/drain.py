@@ -118,7 +118,7 @@ class Drain(wiring.Component):
         loop = outputs[0].block_loop if design.block else 0
         if loop > 1:
             waiting = Signal(range(loop))
-            with m.If(accept & (row == 0) & (group == 0)):
+            with m.If(accept & (row == 0) & (group == 0) & (job.block != 0)):
                 m.d.sync += waiting.eq(loop - 1)
             with m.Elif((waiting != 0) & advance):
                 m.d.sync += waiting.eq(waiting - 1)

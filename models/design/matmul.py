@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
 
+import numpy as np
+
 from ..errors import BitkilnError, nearest
 from ..formats import Format, get_format, get_group_format
 from .limits import INTEGER_BITS, MAX_SHAPE, MAX_SHIFT, MULTIPLIER_BITS, RAW_WIDTHS, RECORD_BITS
@@ -175,6 +177,12 @@ class MatmulDesign:
         if len(pe.modes) > MAX_CHOICES:
             raise BitkilnError("too many", where="array.pe.modes", got=len(pe.modes),
                                expected=f"at most {MAX_CHOICES}")
+        for mode in pe.modes:   # a row's last word is filled up with code 0
+            filled = mode.activation.decode(np.zeros(1, np.int64)) * mode.weight.decode(np.zeros(1, np.int64))
+            if mode.lanes > 1 and filled != 0:
+                raise BitkilnError("code 0 is not zero in both formats of the mode", where="array.pe.modes",
+                                   got=f"{mode.activation.name}x{mode.weight.name}",
+                                   expected="a mode whose padding adds nothing")
         if pe.result_bits > RAW_WIDTHS[-1]:
             raise BitkilnError("sums too wide", where="array.pe.modes", got=pe.result_bits,
                                expected=f"at most {RAW_WIDTHS[-1]} bits", help="use accumulator kind fp32")
@@ -219,6 +227,19 @@ class MatmulDesign:
                                expected=f"an int format among the outputs and a mode with sums of at most "
                                         f"{INTEGER_BITS} bits", help="leave it out")
         _check_int(self.address_bits, "address_bits", 16, 64)
+        if self.descriptors:
+            self._check_tiles_in_memory()
+
+    def _check_tiles_in_memory(self) -> None:
+        """Rows of tiles lie side by side in memory."""
+        columns, bus = self.array.columns, self.bus_bits
+        if set(self.rules) != {"raw"} and columns % 2 and any(get_format(name).bits == 4 for name in self.outputs):
+            raise BitkilnError("a tile of 4-bit results does not end at a byte", where="array.columns", got=columns,
+                               expected="an even number with descriptors")
+        if self.accumulate and columns * self.raw_bits % bus:
+            raise BitkilnError("a tile of partial sums does not end at a beat", where="array.columns",
+                               got=f"{columns} of {self.raw_bits} bits",
+                               expected=f"a multiple of {bus} bits with descriptors and accumulate")
 
     def _drain_cycles(self) -> int:
         """In how many cycles the default number of output lanes drains a tile (or block)."""

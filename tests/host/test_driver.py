@@ -265,6 +265,26 @@ def test_explicit_jobs():
         core.collect()
 
 
+def test_k_of_one_job_needs_no_split():
+    """K that one job holds is not rounded down to whole words, whatever the accumulator's depth."""
+    core, golden = driver(depth=63, accumulate=False)
+    rng = np.random.default_rng(SEED)
+    a, w = rng.integers(-128, 128, (3, 63)), rng.integers(-128, 128, (2, 63))
+    assert (core.matmul(a, w, formats="int8", rule="raw").values == a @ w.T).all() and len(golden.done) == 1
+    with pytest.raises(BitkilnError, match="at most 63"):
+        core.matmul(np.zeros((1, 64), int), np.zeros((1, 64), int), formats="int8", rule="raw")
+
+
+def test_bias_must_leave_room_for_the_sums():
+    core, golden = driver(modes=("int8",))
+    a, w = np.full((1, 100), 127), np.full((1, 100), 127)
+    limit = 2 ** (core.design.raw_bits - 1)
+    with pytest.raises(BitkilnError, match="bias"):
+        core.matmul(a, w, formats="int8", rule="raw", bias=np.array([limit - 1000.0]))
+    found = core.matmul(a, w, formats="int8", rule="raw", bias=np.array([limit - 2.0 ** 24]))
+    assert found.values[0, 0] == limit - 2 ** 24 + 127 * 127 * 100
+
+
 def test_another_core_is_refused():
     design = build()
     for name, value, message in (("ID", 1, "this is another core at ID: got 1, expected 1112820556"),

@@ -27,6 +27,8 @@ OTHERS = {
     "wide": core(2, 4, ("posit8_0", "posit16_1"), k_words=16, bus_bits=32, output_lanes=4),
     "pipelined": core(4, 3, ("int8", "int4"), pipeline=3, k_words=256, bus_bits=128, rules=("raw", "integer")),
     "fp32": core(2, 2, ("bf16", "int8"), kind="fp32", k_words=32, bus_bits=128),
+    # One group a tile of several beats: jobs without blocks must not wait as blocks do.
+    "raw": core(1, 1, ("fp8_e5m2",), k_words=16, bus_bits=32, rules=("raw",), block=("mxfp8_e5m2",)),
 }
 
 

@@ -9,12 +9,15 @@ import pytest
 from bitkiln.flow.registers import c_header, core_constants
 from bitkiln.host.driver import Core
 from bitkiln.hw.mac.core import MatmulCore
-from bitkiln.models.design import Accumulator, ArrayDesign, MatmulDesign, MorphableDesign
-from bitkiln.models.design.registers import core_registers
+from bitkiln.models.design import Accumulator, ArrayDesign, Job, MatmulDesign, MorphableDesign
+from bitkiln.models.design.registers import DESCRIPTOR_BYTES, ERRORS, core_registers, descriptor
 from bitkiln.models.errors import BitkilnError
+from bitkiln.models.golden.matmul import matmul
+from bitkiln.sim.core_designs import random_design
 from bitkiln.sim.core_run import (
     CHANNELS,
     CoreModel,
+    JobCase,
     SimTransport,
     finish_job,
     place_job,
@@ -155,6 +158,110 @@ def test_python_driver_with_memory():
     model.check_protocol()
 
 
+def test_python_driver_gives_memory_back():
+    """Jobs that overlap for longer than the memory is large, and operands that the core would read past."""
+    rng, model = np.random.default_rng(SEED), CoreModel(MASTER, memory=1 << 16)
+    driver = Core(SimTransport(model), MASTER)
+    cases = [random_job(MASTER, rng, size=12) for _ in range(30)]
+    for n, case in enumerate(cases):
+        driver.submit(case.job, case.a, case.w, records=case.records, c=case.c)
+        if n:
+            assert (driver.collect() == cases[n - 1].codes).all(), cases[n - 1].job
+    assert (driver.collect() == cases[-1].codes).all()
+    case = random_job(MASTER, rng, size=12, per_channel=True, accumulate=True)
+    given = {"records": case.records, "c": case.c}
+    for wrong in ({"records": None}, {"c": None}, {"c": case.c[:, :0]}):
+        with pytest.raises(BitkilnError):
+            driver.submit(case.job, case.a, case.w, **given | wrong)
+    with pytest.raises(BitkilnError, match="wrong shape"):
+        driver.submit(case.job, case.a, case.w[:-1], **given)
+    with pytest.raises(BitkilnError, match="memory too small"):
+        driver.matmul(np.zeros((100, 100), int), np.zeros((100, 100), int), formats="int8", rule="raw")
+    driver.submit(case.job, case.a, case.w, **given)
+    assert (driver.collect() == case.codes).all()
+
+
+def test_bus_error_ends_a_chain():
+    """The job after the one that fails does not start, ERROR names the job, and an abort clears it for the driver."""
+    rng, model = np.random.default_rng(SEED), CoreModel(MASTER)
+    driver = Core(SimTransport(model), MASTER)
+    plain = {"mode": "int8", "rule": "raw", "accumulate": False, "per_channel": False, "bias": False}
+    cases = [random_job(MASTER, rng, size=12, tag=tag, **plain) for tag in (7, 8)]
+    first = place_job(MASTER, cases[0], 4096, rng)
+    second = place_job(MASTER, cases[1], first.end, rng)
+    first.registers["A_ADDR"] = model.memory_bytes + 4096
+    at = -(-second.end // 4096) * 4096
+    chain = [(at + DESCRIPTOR_BYTES * n, np.frombuffer(descriptor(MASTER, job.registers, following), np.uint8))
+             for n, (job, following) in enumerate(((first, at + DESCRIPTOR_BYTES), (second, 0)))]
+    for address, data in [*first.pieces, *second.pieces, *chain]:
+        model.memory_write(address, data)
+    driver.write("JOB_TAG", 99)
+    driver.write("DESC_ADDR", at)
+    driver.write("CTRL", fetch=1)
+    model.step(3000)
+    assert driver.read("ERROR") == {"code": ERRORS["bus"], "tag": 7}
+    assert driver.read("JOBS_DONE")["value"] == 1 and not driver.read("STATUS")["busy"]
+    address, untouched = second.pieces[-1]
+    assert (model.memory_read(address, len(untouched)) == untouched).all()
+    driver.abort()
+    assert driver.read("ERROR")["code"] == 0
+    product = driver.matmul(cases[1].a, cases[1].w, formats="int8", rule="raw")
+    assert (product.codes == cases[1].codes).all()
+    # A chain that comes with an abort is refused, not forgotten.
+    driver.write("CTRL", abort=1, fetch=1)
+    assert driver.read("ERROR")["code"] == ERRORS["queue_full"]
+    driver.abort()
+    model.check_protocol()
+
+
+def test_status_names_the_oldest_job():
+    """Until its last result is in memory, however long the memory takes to say so."""
+    rng, model = np.random.default_rng(SEED), CoreModel(MASTER, stalls={"m_b": 0.98})
+    driver = Core(SimTransport(model), MASTER)
+    cases = [random_job(MASTER, rng, size=8, tag=tag) for tag in (5, 9, 6)]
+    end, seen = 0, set()
+    for case in cases:
+        placed = place_job(MASTER, case, end, rng)
+        end = placed.end
+        for address, data in placed.pieces:
+            model.memory_write(address, data)
+        for address, value in [*placed.writes(MASTER), (driver.registers["CTRL"].offset, 1)]:
+            assert model.write(address, value) == 0
+    for _ in range(2000):
+        before, status = driver.read("JOBS_DONE")["value"], driver.read("STATUS")
+        if driver.read("JOBS_DONE")["value"] == before < len(cases):
+            assert status["busy"] and status["tag"] == cases[before].job.tag
+            seen.add(status["tag"])
+    assert seen == {5, 9, 6} and driver.read("JOBS_DONE")["value"] == 3
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_job_that_reads_results_of_the_one_before(wait):
+    """With JOB_FLAGS.wait it reads them; without, what lay there before."""
+    rng, model = np.random.default_rng(SEED), CoreModel(MASTER, stalls={"m_b": 0.95})
+    registers = core_registers(MASTER)
+    one = random_job(MASTER, rng, size=12, mode="int8", rule="float", output="int8")
+    m, k, n = one.job.m, one.job.n, 5
+    job, w = Job("int8", m, k, n, rule="raw"), rng.integers(0, 256, (n, k))
+    codes = matmul(MASTER, job, one.codes, w).codes
+    two = JobCase(job, np.zeros((m, k), int), w, None, None, None, None, codes, False, False)
+    first = place_job(MASTER, one, 0, rng)
+    second = place_job(MASTER, two, first.end, rng)
+    at, stride = -(-second.end // 4096) * 4096, -(-k // 8) * 8
+    first.registers.update(O_ADDR=at, O_STRIDE=stride)
+    second.registers.update(A_ADDR=at, A_STRIDE=stride)
+    second.registers["JOB_FLAGS"] |= registers["JOB_FLAGS"].pack(wait=int(wait))
+    for address, data in [*first.pieces, *second.pieces, (at, np.zeros(m * stride, np.uint8))]:
+        model.memory_write(address, data)
+    for placed in (first, second):
+        for address, value in [*placed.writes(MASTER), (registers["CTRL"].offset, 1)]:
+            assert model.write(address, value) == 0
+    model.step(20_000)
+    assert model.read(registers["JOBS_DONE"].offset)[1] == 2 and model.read(registers["ERROR"].offset)[1] == 0
+    address, wanted = second.results
+    assert (model.memory_read(address, len(wanted)) == wanted).all() == wait
+
+
 def test_jobs_in_memory():
     random_jobs_in_memory(MASTER, 40, 30)
 
@@ -230,6 +337,15 @@ def test_many_random_jobs(design):
 @pytest.mark.parametrize("design", MASTERS, ids=lambda design: "_".join(mode.name for mode in design.pe.modes))
 def test_many_jobs_in_memory(design):
     random_jobs_in_memory(design, 300, 70)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+def test_random_cores(seed):
+    """Builds with every option drawn; a quarter of them fetch by themselves."""
+    design = random_design(np.random.default_rng(seed), descriptors=seed % 4 == 3)
+    print(design)
+    (random_jobs_in_memory if design.descriptors else random_jobs)(design, 60, 40, seed)
 
 
 @pytest.mark.slow

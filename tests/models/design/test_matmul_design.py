@@ -84,6 +84,15 @@ def test_names_tell_designs_apart():
      "error: does not divide the columns at output_lanes: got 3, expected a divisor of 4"),
     (lambda: core(columns=6, output_lanes=3),
      "error: not a power of two at output_lanes: got 3, expected 1, 2, 4, ... dividing the columns"),
+    (lambda: core(("fp4", "int8"), columns=3, descriptors=True, accumulate=False),
+     "error: a tile of 4-bit results does not end at a byte at array.columns: got 3, expected an even number with "
+     "descriptors"),
+    (lambda: core(("int8",), columns=3, descriptors=True),
+     "error: a tile of partial sums does not end at a beat at array.columns: got '3 of 32 bits', expected a multiple "
+     "of 64 bits with descriptors and accumulate"),
+    (lambda: core(("nf4xnf4", "int8")),
+     "error: code 0 is not zero in both formats of the mode at array.pe.modes: got 'nf4xnf4', expected a mode whose "
+     "padding adds nothing"),
     (lambda: core(queue=0), "error: out of range at queue: got 0, expected 1 to 4"),
     (lambda: core(address_bits=8), "error: out of range at address_bits: got 8, expected 16 to 64"),
     (lambda: core(rules=()), "error: no output rule at rules: got '[]', expected raw or integer or float"),
