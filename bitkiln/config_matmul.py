@@ -74,6 +74,9 @@ class MorphablePeConfig(Strict):
         None, description="One multiplier for all modes, or dedicated lanes; by default what was measured smaller.")
     pipeline: Annotated[int, Field(ge=0, le=MAX_PE_PIPELINE)] = Field(
         0, description="Register stages between operands and accumulator.")
+    multiplier: Literal["chains", "luts", "operator"] = Field(
+        "chains", description="Of dedicated lanes: row adders by carry chains (fewest cells), by LUTs, or products of "
+                              "5 x 5 bits and more left to the tool (DSP blocks).")
     target: TargetConfig = Field(TargetConfig(), description="Where `bitkiln synth` measures.")
 
 
@@ -187,7 +190,7 @@ class _Builder:
         kind = settings.kind or ("fp32" if names & FLOAT_SUMS else "exact")
         return self.attempt(lambda: MorphableDesign(
             tuple(modes), Accumulator(kind, settings.depth, overflow=settings.overflow), parsed.implementation,
-            parsed.pipeline))
+            parsed.pipeline, parsed.multiplier))
 
     def array(self) -> Any:
         """The ArrayDesign."""

@@ -47,7 +47,8 @@ def _draw(rng: np.random.Generator, descriptors: bool) -> MatmulDesign:
     overflow = _one(rng, ("wrap", "saturate")) if kind == "int32" else "wrap"
     accumulator = Accumulator(kind, _one(rng, (7, 64, 100, 256, 1024, 5000)), overflow=overflow)
     pe = MorphableDesign(_some(rng, MODES[kind], 4), accumulator, pipeline=int(rng.integers(5)),
-                         implementation=_one(rng, (None, "merged", "parallel")))
+                         implementation=_one(rng, (None, "merged", "parallel")),
+                         multiplier=_one(rng, ("chains", "chains", "operator")))
     rows = _one(rng, (1, 2, 3, 4, 5, 9))
     columns = _one(rng, [size for size in (1, 2, 3, 4, 6, 8, 12) if rows * size <= MAX_PES])
     array = ArrayDesign(rows, columns, pe, links=_one(rng, ("broadcast", "systolic")))

@@ -27,6 +27,9 @@ from ..emit import shared
 from .morphable import OperandEdge, PeDataPath, delayed
 from .product import LaneProduct
 
+# What is worth a DSP block with multiplier `operator`: the narrower significand has so many bits.
+DSP_BITS = 5
+
 __all__ = ["GatedEdge", "ParallelPath"]
 
 # Registers for each pipeline depth: those of the dot unit, but one behind the joined sum instead of one in each lane.
@@ -90,6 +93,7 @@ class ParallelPath(PeDataPath):
     def __init__(self, design: MorphableDesign):
         self.cuts = frozenset(_CUTS[design.pipeline])
         self.fp32 = design.accumulator.kind == "fp32"
+        self.multiplier = design.multiplier
         lanes = [self._lane(mode) for mode in design.modes]
         limit = max(mode.lanes * _limit(lane) for mode, lane in zip(design.modes, lanes, strict=True))
         # Place of each mode's least bit in fp32 sums.
@@ -109,9 +113,14 @@ class ParallelPath(PeDataPath):
     def _lane(self, mode: Mode) -> LaneProduct:
         cuts = self.cuts - {"sum"}
         lane = LaneProduct(mode.activation, mode.weight, cuts)
+        multiplier = self.multiplier
+        if multiplier == "operator" and lane.narrow < DSP_BITS:
+            multiplier = "chains"
+        if multiplier != "chains":
+            lane = LaneProduct(mode.activation, mode.weight, cuts, multiplier=multiplier)
         if self.fp32 and mode.lanes == 1 and lane.shifted:
             # The float32 step moves its addend anyway.
-            return LaneProduct(mode.activation, mode.weight, cuts, align=False)
+            return LaneProduct(mode.activation, mode.weight, cuts, align=False, multiplier=multiplier)
         return lane
 
     def elaborate(self, platform) -> Module:

@@ -124,6 +124,7 @@ class LaneProduct(wiring.Component):
         decoders = self._decoders(self.keep)
         shapes = [Shape(f.bits, f.signed) if d is None else d.significand_shape
                   for f, d in zip((activation, weight), decoders, strict=True)]
+        self.narrow = min(shape.width for shape in shapes)
         self.signed_product = any(shape.signed for shape in shapes)
         self.has_sign = any(d is not None and d.has_sign for d in decoders)
         self.shifted = any(d is not None and d.has_shift for d in decoders)

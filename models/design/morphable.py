@@ -8,7 +8,7 @@ from functools import cached_property
 
 from ..errors import BitkilnError, nearest
 from ..formats import Format
-from .dot import Accumulator, DotDesign, parse_pe
+from .dot import MULTIPLIERS, Accumulator, DotDesign, parse_pe
 
 __all__ = ["COMMON_MODES", "Mode", "MorphableDesign", "WORD_BITS", "XR_NPE_MODES"]
 
@@ -89,12 +89,16 @@ class MorphableDesign:
         one accumulator); by default the one that was measured smaller for these modes.
     pipeline : int
         Register stages between operands and accumulator, 0..4.
+    multiplier : str
+        Of ``parallel`` lanes, as in `DotDesign`: ``chains``, ``luts`` or ``operator``, which gives products of
+        5 x 5 bits and more to DSP blocks.
     """
 
     modes: tuple[Mode, ...]
     accumulator: Accumulator = field(default_factory=Accumulator)
     implementation: str | None = None
     pipeline: int = 0
+    multiplier: str = "chains"
 
     def __post_init__(self):
         modes = self.modes
@@ -114,6 +118,13 @@ class MorphableDesign:
         if isinstance(self.pipeline, bool) or not isinstance(self.pipeline, int) \
                 or not 0 <= self.pipeline <= MAX_PE_PIPELINE:
             raise BitkilnError("out of range", where="pipeline", got=self.pipeline, expected=f"0 to {MAX_PE_PIPELINE}")
+        if self.multiplier not in MULTIPLIERS:
+            raise BitkilnError("unknown multiplier", where="multiplier", got=self.multiplier,
+                               expected="chains, luts or operator", help=nearest(self.multiplier, MULTIPLIERS))
+        if self.implementation == "merged" and self.multiplier != "chains":
+            raise BitkilnError("contradictory options", where="multiplier", got=self.multiplier,
+                               expected="chains with implementation merged",
+                               help="the merged PE's multiplier serves all modes; implementation parallel has a choice")
         if self.accumulator.bits is not None:
             raise BitkilnError("contradictory options", where="accumulator.bits", got=self.accumulator.bits,
                                expected="no width with several modes; it follows from depth")
@@ -134,7 +145,7 @@ class MorphableDesign:
         # shifter and accumulator that narrower lanes fit into. E5M2 lanes fit into no accumulator but their own.
         narrow = [mode.name for mode in self.modes if mode.lanes > 1]
         shares = len(narrow) in range(1, len(self.modes)) and "fp8_e5m2" not in narrow
-        return "merged" if shares and self._unmergeable() is None else "parallel"
+        return "merged" if shares and self.multiplier == "chains" and self._unmergeable() is None else "parallel"
 
     def _unmergeable(self) -> str | None:
         """What the merged data path has no place for; None where it fits."""
@@ -240,4 +251,6 @@ class MorphableDesign:
             parts.append("sat")
         if self.pipeline:
             parts.append(f"p{self.pipeline}")
+        if self.multiplier != "chains":
+            parts.append(self.multiplier)
         return "_".join(parts)

@@ -30,6 +30,10 @@ def design(modes, kind: str = "exact", overflow: str = "wrap", **options) -> Mor
 SMALL = design(("fp4", "int4", "int8", "fp8_e4m3"))
 FAST = (design(("posit4_1", "posit16_1"), pipeline=2), design(("fp4", "bf16"), "fp32"),
         design(INTEGERS, "int32", "saturate", pipeline=1))
+# Products in DSP blocks, at every place of the registers.
+PRODUCTS = [design(EXACT_MODES, pipeline=1, multiplier="luts"),
+            *(design(EXACT_MODES, pipeline=pipeline, multiplier="operator") for pipeline in (0, 1, 3, 4)),
+            design(COMMON_MODES, "fp32", pipeline=2, multiplier="operator")]
 
 
 def test_eight_bit_modes_on_all_pairs() -> None:
@@ -93,6 +97,19 @@ def test_a_pe_contains_only_what_its_modes_need() -> None:
     # Posits of 4 bits are powers of two: one gate per product tells zero.
     multipliers = set(re.findall(r"^module multiply_\w+?_(u\d+_u\d+)", text, re.M))
     assert multipliers == {"u1_u1", "u2_u2"}
+
+
+def test_only_wide_products_are_left_to_dsp_blocks() -> None:
+    pe = design(("fp4", "int4", "int8", "fp8_e4m3", "posit16_1"), multiplier="operator")
+    text = to_verilog(MorphablePe(pe))
+    assert set(re.findall(r"^module multiply_operator_(\w+?)\(", text, re.M)) == {"s8_s8", "s14_s14"}
+    check_pe(design(("int4", "int8"), multiplier="operator"), seed=SEED, pairs=4000).raise_on_mismatch()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pe", PRODUCTS, ids=lambda pe: f"{pe.multiplier}{pe.pipeline}{pe.accumulator.kind}")
+def test_multipliers_of_other_structures(pe: MorphableDesign) -> None:
+    check_pe(pe, seed=SEED, pairs=100_000 if pe.accumulator.kind == "exact" else 20_000).raise_on_mismatch()
 
 
 @pytest.mark.slow

@@ -80,6 +80,7 @@ def test_modes_by_name():
 def test_names_tell_designs_apart():
     base = MorphableDesign(("fp4", "int8"), implementation="parallel")
     variants = [base, base.with_options(implementation="merged"), base.with_options(pipeline=1),
+                base.with_options(multiplier="operator"),
                 base.with_options(modes=("int8", "fp4")), base.with_options(modes=("fp4",)),
                 base.with_options(accumulator=Accumulator(depth=16)),
                 base.with_options(accumulator=Accumulator(kind="fp32")),
@@ -105,6 +106,12 @@ def test_names_tell_designs_apart():
     (lambda: MorphableDesign(("fp4",), implementation="merge"),
      "error: unknown implementation at implementation: got 'merge', expected merged or parallel\n"
      "help: did you mean merged?"),
+    (lambda: MorphableDesign(("fp4",), multiplier="dsp"),
+     "error: unknown multiplier at multiplier: got 'dsp', expected chains, luts or operator\n"
+     "help: choices: chains, luts, operator"),
+    (lambda: MorphableDesign(("fp4", "int8"), implementation="merged", multiplier="operator"),
+     "error: contradictory options at multiplier: got 'operator', expected chains with implementation merged\n"
+     "help: the merged PE's multiplier serves all modes; implementation parallel has a choice"),
     (lambda: MorphableDesign(("fp4",), pipeline=5), "error: out of range at pipeline: got 5, expected 0 to 4"),
     (lambda: MorphableDesign(("fp4",), pipeline=True), "error: out of range at pipeline: got True, expected 0 to 4"),
     (lambda: MorphableDesign(("fp4",), Accumulator(bits=40)),
