@@ -79,8 +79,11 @@ class ResultPacker(wiring.Component):
                 beat_ends.append(Const(1, 1))
                 ends = [((count + 1) * width - 1) // bus for count in range(lanes)]
                 group_ends.append(at == by_index(self.count, ends))
-        source, select, valid, beat_end, group_end = (
-            by_index(self.width, options) for options in (sources, selects, valids, beat_ends, group_ends))
+        # Named, as every nibble takes a slice: of an expression each would be a copy.
+        source, select, valid = Signal(bus), Signal(nibbles), Signal(nibbles)
+        beat_end, group_end = Signal(), Signal()
+        m.d.comb += [signal.eq(by_index(self.width, options)) for signal, options in (
+            (source, sources), (select, selects), (valid, valids), (beat_end, beat_ends), (group_end, group_ends))]
 
         beat, held = Signal(data.StructLayout({"data": bus, "used": nibbles, "last": 1})), Signal()
         take = self.o.valid & self.o.ready
