@@ -133,6 +133,5 @@ class MatmulEngine(wiring.Component):
                      self.stall_drain.eq(sequencer.stall_drain), self.stall_out.eq(drain.stall_out)]
         if design.accumulate:
             m.d.comb += self.stall_c.eq(drain.stall_c)
-        with m.If(sequencer.issue):
-            m.d.comb += self.macs.eq(sequencer.macs)
+        m.d.comb += self.macs.eq(sequencer.macs)
         return m

@@ -83,8 +83,10 @@ class _Content:
 class MergedPath(PeDataPath):
     """Shared multiplier, shifter and accumulator (`PeDataPath`), for exact sums."""
 
-    def __init__(self, design: MorphableDesign):
+    def __init__(self, design: MorphableDesign, decoded: bool = False):
         self.cuts = frozenset(_CUTS[design.pipeline])
+        self.decoded = decoded
+        self.edge_register = decoded and "decode" in self.cuts
         self.plan = MergedPlan(design)
         starts = sorted({start for mode in design.modes for start in design.sections(mode)})
         edges = (MergedEdge(design, "activation"), MergedEdge(design, "weight"))
@@ -92,7 +94,7 @@ class MergedPath(PeDataPath):
 
     @property
     def module_name(self) -> str:
-        return f"{self.design.name}_path"
+        return f"{self.design.name}_path" + "_core" * self.edge_register
 
     def elaborate(self, platform) -> Module:
         m = Module()
@@ -106,7 +108,7 @@ class MergedPath(PeDataPath):
             m.d.sync += stage.eq(value)
             return stage
 
-        a, w = (data.View(edge.layout, held("decode", port, name))
+        a, w = (data.View(edge.layout, port if self.edge_register else held("decode", port, name))
                 for name, edge, port in zip("aw", self.edges, (self.a, self.w), strict=True))
         mode = held("multiply", held("decode", self.mode, "mode"), "mode")
         events = self._events(a, w)

@@ -82,7 +82,8 @@ class PeDataPath(wiring.Component):
     """Base of the data paths: operands that passed their edges to one addend, each cycle, no state but registers.
 
     What arrives at an edge on ``a``, ``w`` and ``mode`` is on all outputs ``design.pipeline`` clock edges later
-    (0: combinational).
+    (0: combinational). With ``edge_register`` the first of these edges is outside, behind the operand edges: ``a`` and
+    ``w`` come one clock edge after their ``mode``.
 
     Parameters
     ----------
@@ -114,6 +115,7 @@ class PeDataPath(wiring.Component):
     """
 
     reset_less = True
+    edge_register = False
 
     def __init__(self, design: MorphableDesign, edges: tuple[OperandEdge, OperandEdge], value_bits: int, *,
                  starts: tuple[int, ...] = (0,), unit: int = 0, shift_bits: int = 0):
@@ -128,13 +130,14 @@ class PeDataPath(wiring.Component):
         super().__init__(members)
 
 
-def data_path(design: MorphableDesign) -> PeDataPath:
-    """A new data path of the design's implementation."""
+def data_path(design: MorphableDesign, decoded: bool = False) -> PeDataPath:
+    """A new data path of the design's implementation; ``decoded``: its user has the edges apart, and a register behind
+    them where the path has ``edge_register``."""
     # Both build on the classes above.
     if design.implementation == "merged":
         from .merged import MergedPath
 
-        return MergedPath(design)
+        return MergedPath(design, decoded)
     from .parallel import ParallelPath
 
     return ParallelPath(design)
@@ -225,7 +228,8 @@ class MorphablePe(wiring.Component):
     drain : bool
         Adds the result register, through which finished sums leave while the next ones are made.
     hoisted : bool
-        The operand edges stand outside: ``a`` and ``w`` are what they give.
+        The operand edges stand outside: ``a`` and ``w`` are what they give, behind a register where the data path has
+        ``edge_register``.
 
     Members
     -------
@@ -285,7 +289,7 @@ class MorphablePe(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         design = self.design
-        m.submodules.path = path = shared(data_path(design))
+        m.submodules.path = path = shared(data_path(design, self.hoisted))
         m.d.comb += path.mode.eq(self.mode)
         for name, component in zip(("a", "w"), path.edges, strict=True):
             given = getattr(self, name)

@@ -45,7 +45,7 @@ class Sequencer(wiring.Component):
         Valid with ``issue & last``.
     stall_a, stall_w, stall_drain : Out(1)
     macs : Out
-        Useful products of this cycle.
+        Useful products of the cycle three before.
     """
 
     def __init__(self, design: MatmulDesign):
@@ -115,11 +115,14 @@ class Sequencer(wiring.Component):
             with m.If(tile.end):
                 m.d.sync += [row_base.eq(0), column_base.eq(0)]
 
-        # Products of a step: the last one may use only some lanes.
-        pairs = Signal(range(design.rows * design.columns + 1))
-        m.d.comb += pairs.eq((tile.rows + 1) * (tile.columns + 1))
-        m.d.comb += self.macs.eq(pairs << lanes_log2)
+        # Products of a step: the last one may use only some lanes. Counted a few cycles late, as the chain from the
+        # tile's shape through two products to a wide counter would be the longest path of a core.
         over = job.k & ((1 << lanes_log2) - 1)
-        with m.If(step_end & (over != 0)):
-            m.d.comb += self.macs.eq(pairs * over)
+        rows, columns = Signal(range(design.rows + 1)), Signal(range(design.columns + 1))
+        lanes, lanes_then = (Signal(range(max(mode.lanes for mode in modes) + 1), name=name)
+                             for name in ("lanes", "lanes_then"))
+        pairs = Signal(range(design.rows * design.columns + 1))
+        m.d.sync += [rows.eq(tile.rows + 1), columns.eq(tile.columns + 1),
+                     lanes.eq(Mux(self.issue, Mux(step_end & (over != 0), over, 1 << lanes_log2), 0)),
+                     pairs.eq(rows * columns), lanes_then.eq(lanes), self.macs.eq(pairs * lanes_then)]
         return m
