@@ -104,19 +104,15 @@ class MatmulArray(wiring.Component):
         hoisted, systolic = _hoisted(design), design.links == "systolic"
 
         control = {name: delayed(m, getattr(self, name), name, 1) for name in ("mode", "en", "last", "clear")}
-        # The register behind decoders stands here, once for each row and column, and that of the words before them:
-        # neither a memory nor a multiplier is in the decoders' stage.
-        early = hoisted and data_path(pe, True).edge_register
         words: dict[str, list[Value]] = {}
         for name, count in (("a", rows), ("w", columns)):
             words[name] = []
             for n in range(count):
                 word = getattr(self, name).word_select(n, WORD_BITS)
                 if hoisted:
-                    edge = data_path(pe).edges["aw".index(name)]
+                    edge = data_path(pe, hoisted).edges["aw".index(name)]
                     m.submodules[f"edge_{name}{n}"] = unit = shared(edge)
-                    m.d.comb += [unit.code.eq(delayed(m, word, f"{name}{n}_code", int(early))),
-                                 unit.mode.eq(control["mode"] if early else self.mode)]
+                    m.d.comb += [unit.code.eq(word), unit.mode.eq(self.mode)]
                     word = unit.o
                 # Row and column n start n cycles later, like the words that reach them through the other rows.
                 words[name].append(delayed(m, word, f"{name}{n}", 1 + (n if systolic else 0)))

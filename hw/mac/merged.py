@@ -89,7 +89,7 @@ class MergedPath(PeDataPath):
         self.edge_register = decoded and "decode" in self.cuts
         self.plan = MergedPlan(design)
         starts = sorted({start for mode in design.modes for start in design.sections(mode)})
-        edges = (MergedEdge(design, "activation"), MergedEdge(design, "weight"))
+        edges = (MergedEdge(design, "activation", self.edge_register), MergedEdge(design, "weight", self.edge_register))
         super().__init__(design, edges, design.accumulator_bits, starts=tuple(starts))
 
     @property

@@ -11,6 +11,7 @@ A decoder that the mode does not use gets code 0 and gives 0, so formats are joi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from operator import or_
 
@@ -18,7 +19,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
-from bitkiln.models.design.morphable import MorphableDesign
+from bitkiln.models.design.morphable import Mode, MorphableDesign
 from bitkiln.models.formats import Format, get_format
 
 from ..arith.cells import Part
@@ -28,7 +29,7 @@ from ..formats.minifloat import MinifloatDecoder
 from .merged_decode import PositPairDecoder
 from .merged_lane import NibbleDecoder, NibbleGate, NibbleTable, lane_layout
 from .merged_plan import MergedPlan, codes_in
-from .morphable import OperandEdge
+from .morphable import OperandEdge, delayed
 
 __all__ = ["MergedEdge", "ModeFlags", "edge_layout"]
 
@@ -159,6 +160,27 @@ class MultiplicandHalves(Part):
         return m
 
 
+class _Chosen:
+    """What the mode says to the parts of an edge."""
+
+    def __init__(self, m: Module, design: MorphableDesign, role: str, mode: Value, name: str):
+        self.modes, self.role = design.modes, role
+        m.submodules[name] = flags = shared(ModeFlags(design))
+        m.d.comb += flags.mode.eq(mode)
+        self.each, self.wide = flags.each, flags.wide
+
+    def on(self, select: Callable[[Mode], bool]) -> Value:
+        """1 in the modes that ``select`` takes."""
+        index = [i for i, mode in enumerate(self.modes) if select(mode)]
+        return Const(1, 1) if len(index) == len(self.modes) else Cat(*[self.each[i] for i in index]).any()
+
+    def active(self, fmt: Format, lanes: int) -> Value:
+        return self.on(lambda mode: mode.lanes == lanes and getattr(mode, self.role) == fmt)
+
+    def nibble_active(self, fmt: Format) -> Value:
+        return self.on(lambda mode: mode.lanes == 4 and mode.activation == fmt)
+
+
 class MergedEdge(OperandEdge):
     """See the module's text.
 
@@ -166,34 +188,30 @@ class MergedEdge(OperandEdge):
     ----------
     role : str
         ``activation`` or ``weight``.
+    registered : bool
+        A register between recoding and the decoders: in an array a memory stands before the one, broadcasting behind
+        the others.
     """
 
-    def __init__(self, design: MorphableDesign, role: str):
-        self.role, self.layout = role, edge_layout(design, role)
+    def __init__(self, design: MorphableDesign, role: str, registered: bool = False):
+        self.role, self.layout, self.registered = role, edge_layout(design, role), registered
         super().__init__(design, self.layout.size)
 
     @property
     def module_name(self) -> str:
-        return f"{self.design.name}_{self.role}_edge"
+        return f"{self.design.name}_{self.role}_edge" + "_registered" * self.registered
+
+    def _held(self, m: Module, value: Value, name: str) -> Value:
+        return delayed(m, value, name, int(self.registered))
 
     def elaborate(self, platform) -> Module:
         m = Module()
         plan, role, design = MergedPlan(self.design), self.role, self.design
         o = Signal(self.layout)
         m.d.comb += self.o.eq(o)
-        m.submodules.flags = flags = shared(ModeFlags(design))
-        m.d.comb += flags.mode.eq(self.mode)
-
-        def on(select) -> Value:
-            """1 in the modes that ``select`` takes."""
-            index = [i for i, mode in enumerate(design.modes) if select(mode)]
-            return Const(1, 1) if len(index) == len(design.modes) else Cat(*[flags.each[i] for i in index]).any()
-
-        def active(fmt: Format, lanes: int) -> Value:
-            return on(lambda mode: mode.lanes == lanes and getattr(mode, role) == fmt)
-
-        def nibble_active(fmt: Format) -> Value:
-            return on(lambda mode: mode.lanes == 4 and mode.activation == fmt)
+        before = after = _Chosen(m, design, role, self.mode, "flags")
+        if self.registered:
+            after = _Chosen(m, design, role, self._held(m, self.mode, "mode"), "flags_then")
 
         nans: list[Value] = []
         for lane in range(4):
@@ -201,17 +219,18 @@ class MergedEdge(OperandEdge):
             if not formats:
                 continue
             m.submodules[f"lane{lane}"] = unit = shared(NibbleDecoder(formats))
-            m.d.comb += [unit.code.eq(self.code.word_select(lane, 4)), getattr(o, f"lane{lane}").eq(unit.o),
-                         unit.active.eq(Cat(nibble_active(fmt) for fmt in formats))]
+            code = self._held(m, self.code.word_select(lane, 4), f"code_lane{lane}")
+            m.d.comb += [unit.code.eq(code), getattr(o, f"lane{lane}").eq(unit.o),
+                         unit.active.eq(Cat(after.nibble_active(fmt) for fmt in formats))]
             if any(fmt.has_nan for fmt in formats):
                 nans.append(unit.nan)
         if plan.multiplies:
-            self._multiplied(m, plan, o, flags, nans, on, active, nibble_active)
+            self._multiplied(m, plan, o, nans, before, after)
         if nans:
             m.d.comb += o.nan.eq(Cat(*nans).any())
         return m
 
-    def _bytes(self, m: Module, plan: MergedPlan, host: Format, own: Value, nibble_active) -> list[Value]:
+    def _bytes(self, m: Module, plan: MergedPlan, host: Format, own: Value, before: _Chosen) -> list[Value]:
         """Both bytes for an 8-bit decoder: the word's while ``own``, recoded 4-bit ones, 0 in other modes."""
         out = []
         for n in range(2):
@@ -220,14 +239,20 @@ class MergedEdge(OperandEdge):
                 m.submodules[f"gate_{guest.name}_{n}"] = gate = shared(NibbleGate())
                 label = f"recode_{guest.name}_{host.name}"
                 m.submodules[f"{label}_{n}"] = unit = shared(NibbleTable(label, codes_in(guest, host), 8))
-                m.d.comb += [gate.code.eq(code[:4]), gate.active.eq(nibble_active(guest)), unit.code.eq(gate.o)]
+                m.d.comb += [gate.code.eq(code[:4]), gate.active.eq(before.nibble_active(guest)), unit.code.eq(gate.o)]
                 rows.append(unit.o)
             m.submodules[f"join_{host.name}_{n}"] = join = shared(RecodeJoin(len(rows)))
             m.d.comb += [join.code.eq(code), join.active.eq(own), join.rows.eq(Cat(*rows))]
-            out.append(join.o)
+            out.append(self._held(m, join.o, f"code_{host.name}_{n}"))
         return out
 
-    def _multiplied(self, m: Module, plan: MergedPlan, o, flags, nans: list[Value], on, active, nibble_active) -> None:
+    def _gated(self, m: Module, fmt: Format, before: _Chosen) -> Value:
+        """The word in the modes of a 16-bit format, else 0."""
+        m.submodules[f"gate_{fmt.name}"] = gate = shared(ByteGate(16))
+        m.d.comb += [gate.code.eq(self.code), gate.active.eq(before.active(fmt, 1))]
+        return self._held(m, gate.o, f"code_{fmt.name}")
+
+    def _multiplied(self, m: Module, plan: MergedPlan, o, nans: list[Value], before: _Chosen, after: _Chosen) -> None:
         role = self.role
         wide, halves = plan.formats(role, 1), plan.formats(role, 2)
         shifted = "shift0" in self.layout.members
@@ -239,16 +264,14 @@ class MergedEdge(OperandEdge):
             posit16, posit8 = get_format("posit16_1"), get_format("posit8_0")
             others = [fmt for fmt in (*wide, *halves) if fmt not in (posit16, posit8)]
             if posit8 in halves:
-                direct = on(lambda mode: getattr(mode, role) in (posit16, posit8))
-                code = Cat(*self._bytes(m, plan, posit8, direct, nibble_active))
+                direct = before.on(lambda mode: getattr(mode, role) in (posit16, posit8))
+                code = Cat(*self._bytes(m, plan, posit8, direct, before))
             elif others or plan.nibbles:
-                m.submodules.gate_posit16_1 = gate = shared(ByteGate(16))
-                m.d.comb += [gate.code.eq(self.code), gate.active.eq(active(posit16, 1))]
-                code = gate.o
+                code = self._gated(m, posit16, before)
             else:
-                code = self.code
+                code = self._held(m, self.code, "code_posit16_1")
             m.submodules.posit = unit = shared(PositPairDecoder())
-            narrow = ~active(posit16, 1) if posit16 in wide else Const(1, 1)
+            narrow = ~after.active(posit16, 1) if posit16 in wide else Const(1, 1)
             m.d.comb += [unit.code.eq(code), unit.narrow.eq(narrow)]
             significands.append(unit.significand)
             shifts[0].append(unit.shift0)
@@ -256,9 +279,7 @@ class MergedEdge(OperandEdge):
             nans.append(unit.nan)
         for fmt in wide:
             if fmt not in pair:
-                m.submodules[f"gate_{fmt.name}"] = gate = shared(ByteGate(16))
-                m.d.comb += [gate.code.eq(self.code), gate.active.eq(active(fmt, 1))]
-                significands.append(gate.o)
+                significands.append(self._gated(m, fmt, before))
         for fmt in halves:
             if fmt in pair:
                 continue
@@ -269,12 +290,12 @@ class MergedEdge(OperandEdge):
                     label = f"recode_{fmt.name}_int8"
                     table = codes_in(fmt, get_format("int8"))
                     m.submodules[f"half_{fmt.name}_{n}"] = unit = shared(NibbleTable(label, table, 8))
-                    m.d.comb += [gate.code.eq(self.code.word_select(n, 4)), gate.active.eq(active(fmt, 2)),
-                                 unit.code.eq(gate.o)]
+                    m.d.comb += [gate.code.eq(self.code.word_select(n, 4)), gate.active.eq(before.active(fmt, 2)),
+                                 unit.code.eq(self._held(m, gate.o, f"code_half_{fmt.name}_{n}"))]
                     values.append(unit.o)
                 significands.append(Cat(*values))
                 continue
-            codes = self._bytes(m, plan, fmt, active(fmt, 2), nibble_active)
+            codes = self._bytes(m, plan, fmt, before.active(fmt, 2), before)
             if fmt.family == "int":
                 significands.append(Cat(*codes))
                 continue
@@ -293,7 +314,7 @@ class MergedEdge(OperandEdge):
         significand = Signal(16)
         wide_bits = len(significand)
         m.d.comb += significand.eq(reduce(or_, [Cat(value, Const(0, wide_bits))[:16] for value in significands]))
-        narrow = ~flags.wide
+        narrow = ~after.wide
         if role == "activation":
             halves_part = shared(MultiplicandHalves(len(o.low), len(o.high)))
             m.submodules.halves = halves_part

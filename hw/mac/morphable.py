@@ -55,7 +55,8 @@ def delayed(m: Module, value: Value, name: str, cycles: int) -> Value:
 
 
 class OperandEdge(wiring.Component):
-    """What becomes of one operand word before it meets the other; combinational.
+    """What becomes of one operand word before it meets the other; combinational, or with one register inside where the
+    data path has ``edge_register``.
 
     Parameters
     ----------
@@ -82,8 +83,8 @@ class PeDataPath(wiring.Component):
     """Base of the data paths: operands that passed their edges to one addend, each cycle, no state but registers.
 
     What arrives at an edge on ``a``, ``w`` and ``mode`` is on all outputs ``design.pipeline`` clock edges later
-    (0: combinational). With ``edge_register`` the first of these edges is outside, behind the operand edges: ``a`` and
-    ``w`` come one clock edge after their ``mode``.
+    (0: combinational). With ``edge_register`` the first of these registers is in the operand edges: ``a`` and ``w``
+    come one clock edge after their ``mode``.
 
     Parameters
     ----------
@@ -131,8 +132,8 @@ class PeDataPath(wiring.Component):
 
 
 def data_path(design: MorphableDesign, decoded: bool = False) -> PeDataPath:
-    """A new data path of the design's implementation; ``decoded``: its user has the edges apart, and a register behind
-    them where the path has ``edge_register``."""
+    """A new data path of the design's implementation. ``decoded``: operands pass edges that its user has apart; a
+    register behind the decoders may then be spent inside the edges (``edge_register``)."""
     # Both build on the classes above.
     if design.implementation == "merged":
         from .merged import MergedPath
@@ -228,8 +229,7 @@ class MorphablePe(wiring.Component):
     drain : bool
         Adds the result register, through which finished sums leave while the next ones are made.
     hoisted : bool
-        The operand edges stand outside: ``a`` and ``w`` are what they give, behind a register where the data path has
-        ``edge_register``.
+        The operand edges stand outside: ``a`` and ``w`` are what they give.
 
     Members
     -------

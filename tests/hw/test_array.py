@@ -140,10 +140,10 @@ def test_tiles_equal_matrix_products(links: str) -> None:
 
 @pytest.mark.parametrize("links, modes, early", [
     ("broadcast", ("int4", "int16"), True), ("systolic", ("int4", "int16"), False), ("systolic", ("int4",), True)])
-def test_decoders_stand_between_two_registers(links: str, modes: tuple[str, ...], early: bool) -> None:
-    """Deep pipelines of merged PEs have the register behind the decoders once for each row and column."""
+def test_edges_of_deep_pipelines_have_a_register(links: str, modes: tuple[str, ...], early: bool) -> None:
+    """That behind the decoders of a merged PE is spent once for each row and column."""
     design = array(2, 3, modes, links=links, pipeline=3, implementation="merged")
-    assert ("a0_code_0" in to_verilog(MatmulArray(design))) == early
+    assert ("weight_edge_registered" in to_verilog(MatmulArray(design))) == early
     run_tiles(design, random_tiles(design.pe, 40, 12), gaps=0.2)
     run_weights(array(2, 3, modes, links=links, dataflow="weight", pipeline=3, implementation="merged"), passes=4)
 
