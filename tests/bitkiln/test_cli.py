@@ -146,8 +146,9 @@ def test_interrupt_is_130_without_traceback():
               "def slow():\n    print('ready', flush=True)\n    time.sleep(30)\n"
               "t.doctor = slow\n"
               "from bitkiln.cli import main\nsys.argv = ['bitkiln', 'doctor']\nmain()")
+    # A test run in the background of a shell has inherited that interrupts are ignored.
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True)
+                               text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     _, text = process.communicate(timeout=20)
