@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The core's master alone: operands, partial sums, results, descriptors and aborts in a simulated AXI4 memory."""
 
 from __future__ import annotations
