@@ -154,10 +154,7 @@ class Core:
         self.registers = core_registers(design)
         self._running: deque[_Running] = deque()
         self.check_identity()
-        # Tags go on from the last job's, whoever gave it: a job is done when LAST_TAG has reached its tag.
-        self._tag = self.read("LAST_TAG")["value"]
-        self.write("ERROR", 0)
-        self.transport.write32(self.registers["IRQ"].offset, 0xF)
+        self._begin()
 
     # Registers ------------------------------------------------------------------------------------
 
@@ -223,10 +220,15 @@ class Core:
             raise BitkilnError("the abort does not end", where="STATUS", got=status, exit_code=FAILED)
         self.transport.wait()    # a beat or two that had left the core already
         self.transport.flush()
-        self.write("ERROR", 0)   # what went wrong with the dropped jobs is not the next one's error
-        self.write("IRQ", 0xF)
         self._running.clear()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Take over an idle core: what went wrong with earlier jobs is not the next one's error."""
+        # Tags go on from the last job's, whoever gave it: a job is done when LAST_TAG has reached its tag.
         self._tag = self.read("LAST_TAG")["value"]
+        self.write("ERROR", 0)
+        self.write("IRQ", 0xF)
 
     # Jobs -----------------------------------------------------------------------------------------
 

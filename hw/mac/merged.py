@@ -85,7 +85,6 @@ class MergedPath(PeDataPath):
 
     def __init__(self, design: MorphableDesign, decoded: bool = False):
         self.cuts = frozenset(_CUTS[design.pipeline])
-        self.decoded = decoded
         self.edge_register = decoded and "decode" in self.cuts
         self.plan = MergedPlan(design)
         starts = sorted({start for mode in design.modes for start in design.sections(mode)})

@@ -27,11 +27,10 @@ from ..emit import shared
 from .morphable import OperandEdge, PeDataPath, delayed
 from .product import LaneProduct
 
-# What is worth a DSP block with multiplier `operator`: the narrower significand has so many bits.
-DSP_BITS = 5
-
 __all__ = ["GatedEdge", "ParallelPath"]
 
+# What is worth a DSP block with multiplier `operator`: the narrower significand has so many bits.
+DSP_BITS = 5
 # Registers for each pipeline depth: those of the dot unit, but one behind the joined sum instead of one in each lane.
 _CUTS = {
     0: (),
