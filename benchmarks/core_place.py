@@ -26,8 +26,8 @@ CLAIMS = ("XR-NPE claims 0.016 mm2 at 1.72 GHz for its MAC engine (28 nm), 1.4x 
 CELLS = ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D")
 
 
-def core(size: int, modes: tuple[str, ...], multiplier: str = "chains") -> MatmulDesign:
-    pe = MorphableDesign(modes, pipeline=PIPELINE, multiplier=multiplier)
+def core(size: int, modes: tuple[str, ...], implementation: str | None = None) -> MatmulDesign:
+    pe = MorphableDesign(modes, pipeline=PIPELINE, implementation=implementation)
     return MatmulDesign(ArrayDesign(size, size, pe), bus_bits=128, output_lanes=1)
 
 
@@ -56,7 +56,7 @@ def run() -> list[Row]:
         share = (cells["lut"] + 2 * (cells.get("carry") or 0)) / COMB_85K
         rows.append(Row(f"{size}x{size} core of XR-NPE modes, by Yosys counts", round(share, 3), "of 83,640",
                         command=COMMAND, note=why))
-    rows += placed(core(8, EDGE_MODES, "operator"), "8x8 core of " + ", ".join(EDGE_MODES))
+    rows += placed(core(8, EDGE_MODES, "packed"), "8x8 core of " + ", ".join(EDGE_MODES))
 
     design = core(8, XR_NPE_MODES)
     text = to_verilog(MatmulCore(design))

@@ -70,8 +70,9 @@ class MorphablePeConfig(Strict):
                           "operands of 4, 8 or 16 bits.")
     formats: FormatsConfig | None = Field(None, description="The only mode, where modes is absent.")
     accumulator: AccumulatorConfig = Field(AccumulatorConfig(), description="How products are summed.")
-    implementation: Literal["merged", "parallel"] | None = Field(
-        None, description="One multiplier for all modes, or dedicated lanes; by default what was measured smaller.")
+    implementation: Literal["merged", "parallel", "packed"] | None = Field(
+        None, description="One multiplier for all modes, dedicated lanes, or all products in two DSP blocks; by "
+                          "default the one of the first two that was measured smaller.")
     pipeline: Annotated[int, Field(ge=0, le=MAX_PE_PIPELINE)] = Field(
         0, description="Register stages between operands and accumulator.")
     multiplier: Literal["chains", "luts", "operator"] = Field(

@@ -23,11 +23,10 @@ from bitkiln.models.quantize import Quantized, rtn
 from .packing import (
     beats_of,
     best_order,
+    operand_rows,
     pack_a,
     pack_c,
-    pack_rows,
     pack_w,
-    record_rows,
     result_bits,
     unpack_results,
     unpack_rows,
@@ -313,31 +312,17 @@ class Core:
                records: Records | None, c: np.ndarray | None) -> tuple[dict[str, int], range]:
         """Operands to memory; values of the address registers, and the bytes that the job takes."""
         design, unit = self.design, self.design.bus_bits // 8
-        mode = design.pe.modes[design.pe.index(job.mode)]
-        # Refused here is what the core would read past the end of, or from the addresses of an earlier job.
-        pack_a(design, replace(job, order="a"), a, a_scales)
-        pack_w(design, replace(job, order="w"), w, records, w_scales)
-        if job.accumulate and c is None:
-            raise BitkilnError("missing value", where="c", got="None", expected="partial sums with accumulate")
-        if c is not None:
-            pack_c(design, job, c)
-        parts = [("A", pack_rows(np.asarray(a), mode.activation.bits, unit)),
-                 ("W", pack_rows(np.asarray(w), mode.weight.bits, unit))]
-        parts += [(name, pack_rows(np.asarray(scales), 8, unit)) for name, scales in
-                  (("A_SCALE", a_scales), ("W_SCALE", w_scales)) if scales is not None]
-        if records is not None:
-            parts.append(("RECORD", record_rows(job, records, unit)))
-        if c is not None:
-            parts.append(("C", pack_rows(np.asarray(c), design.raw_bits, unit)))
+        # Refuses what the core would read past the end of, or from the addresses of an earlier job.
+        parts = operand_rows(design, job, a, w, a_scales, w_scales, records, c)
         stride = -(-job.n * result_bits(design, job) // (8 * unit)) * unit
-        sizes = {name: (rows.size, rows.shape[1]) for name, rows in parts} | {"O": (job.m * stride, stride)}
+        sizes = {name: (rows.size, rows.shape[1]) for name, rows in parts.items()} | {"O": (job.m * stride, stride)}
         taken = {name: -(-size // ALIGN) * ALIGN for name, (size, _) in sizes.items()}
         place = self._room(sum(taken.values()))
         address, values = place.start, {}
         for name, (_, step) in sizes.items():
             values |= {f"{name}_ADDR": address & 0xFFFFFFFF, f"{name}_ADDR_HI": address >> 32, f"{name}_STRIDE": step}
             address += taken[name]
-        for name, rows in parts:
+        for name, rows in parts.items():
             self.transport.memory_write(self._address(values, name), rows.reshape(-1))
         return {key: value for key, value in values.items() if key in self.registers}, place
 

@@ -17,9 +17,9 @@ from bitkiln.models.errors import BitkilnError
 from bitkiln.models.formats import get_format, get_group_format
 from bitkiln.models.golden.matmul import Records
 
-__all__ = ["Beats", "Records", "a_beats", "beats_of", "best_order", "c_beats", "column_tiles", "keep_bytes", "pack_a",
-           "pack_c", "pack_results", "pack_rows", "pack_w", "record_rows", "result_beats", "result_bits", "row_tiles",
-           "unpack_results", "unpack_rows", "w_beats"]
+__all__ = ["Beats", "Records", "a_beats", "beats_of", "best_order", "c_beats", "column_tiles", "keep_bytes",
+           "operand_rows", "pack_a", "pack_c", "pack_results", "pack_rows", "pack_w", "record_rows", "result_beats",
+           "result_bits", "row_tiles", "unpack_results", "unpack_rows", "w_beats"]
 
 RECORD_BYTES = RECORD_BITS // 8
 
@@ -209,15 +209,42 @@ def _matrix(codes: np.ndarray, shape: tuple[int, int], where: str) -> np.ndarray
     return codes
 
 
-def _panels(rows: np.ndarray, heads: list[np.ndarray], height: int, bus_bytes: int) -> np.ndarray:
-    """Panels of ``height`` rows one after the other, in each the head rows (records, scales) before the data.
+def _a_rows(design: MatmulDesign, job: Job, a: np.ndarray, scales: np.ndarray | None) -> dict[str, np.ndarray]:
+    unit = design.bus_bits // 8
+    rows = {"A": pack_rows(_matrix(a, (job.m, job.k), "a"), _mode(design, job).activation.bits, unit)}
+    if _has_scales(job, scales, "a_scales"):
+        rows["A_SCALE"] = pack_rows(_matrix(scales, (job.m, _blocks(job)), "a_scales"), 8, unit)
+    return rows
 
-    rows (n, bytes), heads: arrays (n, bytes).
-    """
-    count = len(rows)
-    parts = [*heads, rows]
+
+def _w_rows(design: MatmulDesign, job: Job, w: np.ndarray, records: Records | None,
+            scales: np.ndarray | None) -> dict[str, np.ndarray]:
+    unit = design.bus_bits // 8
+    rows = {"W": pack_rows(_matrix(w, (job.n, job.k), "w"), _mode(design, job).weight.bits, unit)}
+    if (records is not None) != job.per_channel:
+        raise BitkilnError("records do not fit the job", where="records", got="none" if records is None else "given",
+                           expected="records with per_channel, and only then")
+    if records is not None:
+        rows["RECORD"] = record_rows(job, records, unit)
+    if _has_scales(job, scales, "w_scales"):
+        rows["W_SCALE"] = pack_rows(_matrix(scales, (job.n, _blocks(job)), "w_scales"), 8, unit)
+    return rows
+
+
+def _has_scales(job: Job, scales: np.ndarray | None, where: str) -> bool:
+    if (scales is not None) != (job.block is not None):
+        raise BitkilnError("scales do not fit the job", where=where, got="none" if scales is None else "given",
+                           expected="scale codes with a block format, and only then")
+    return scales is not None
+
+
+def _panels(rows: dict[str, np.ndarray], height: int, bus_bytes: int) -> np.ndarray:
+    """Panels of ``height`` rows one after the other, in each what follows the data in ``rows`` before the data."""
+    data, *heads = rows.values()
+    count = len(data)
+    parts = [*heads, data]
     if not heads:
-        return rows.reshape(-1, bus_bytes)
+        return data.reshape(-1, bus_bytes)
     full = count // height * height
     pieces = []
     if full:
@@ -226,6 +253,29 @@ def _panels(rows: np.ndarray, heads: list[np.ndarray], height: int, bus_bytes: i
     if full < count:
         pieces += [part[full:].reshape(-1, bus_bytes) for part in parts]
     return np.concatenate(pieces)
+
+
+def operand_rows(design: MatmulDesign, job: Job, a: np.ndarray, w: np.ndarray, a_scales: np.ndarray | None = None,
+                 w_scales: np.ndarray | None = None, records: Records | None = None,
+                 c: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Operands as they lie in a core's memory, by the prefix of their address register.
+
+    Parameters
+    ----------
+    a, w, a_scales, w_scales, records : as of `pack_a` and `pack_w`
+    c : as of `pack_c`; needed by jobs that accumulate
+
+    Returns
+    -------
+    dict of uint8 ndarray (rows, bytes)
+        ``A`` and ``W``, and what the job has of ``A_SCALE``, ``RECORD``, ``W_SCALE`` and ``C``; rows are whole beats.
+    """
+    rows = _a_rows(design, job, a, a_scales) | _w_rows(design, job, w, records, w_scales)
+    if job.accumulate and c is None:
+        raise BitkilnError("missing value", where="c", got="None", expected="partial sums with accumulate")
+    if c is not None:
+        rows["C"] = pack_rows(_matrix(c, (job.m, job.n), "c"), design.raw_bits, design.bus_bits // 8)
+    return rows
 
 
 def pack_a(design: MatmulDesign, job: Job, a: np.ndarray, scales: np.ndarray | None = None) -> np.ndarray:
@@ -242,9 +292,7 @@ def pack_a(design: MatmulDesign, job: Job, a: np.ndarray, scales: np.ndarray | N
     -------
     uint8 ndarray (beats, bus_bits / 8)
     """
-    unit = design.bus_bits // 8
-    rows = pack_rows(_matrix(a, (job.m, job.k), "a"), _mode(design, job).activation.bits, unit)
-    once = _panels(rows, _scale_rows(job, scales, job.m, "a_scales", unit), design.rows, unit)
+    once = _panels(_a_rows(design, job, a, scales), design.rows, design.bus_bits // 8)
     return np.tile(once, (column_tiles(design, job), 1)) if job.order == "w" else once
 
 
@@ -265,13 +313,7 @@ def pack_w(design: MatmulDesign, job: Job, w: np.ndarray, records: Records | Non
     -------
     uint8 ndarray (beats, bus_bits / 8)
     """
-    unit = design.bus_bits // 8
-    rows = pack_rows(_matrix(w, (job.n, job.k), "w"), _mode(design, job).weight.bits, unit)
-    if (records is not None) != job.per_channel:
-        raise BitkilnError("records do not fit the job", where="records", got="none" if records is None else "given",
-                           expected="records with per_channel, and only then")
-    heads = [] if records is None else [record_rows(job, records, unit)]
-    once = _panels(rows, heads + _scale_rows(job, scales, job.n, "w_scales", unit), design.columns, unit)
+    once = _panels(_w_rows(design, job, w, records, scales), design.columns, design.bus_bits // 8)
     return np.tile(once, (row_tiles(design, job), 1)) if job.order == "a" else once
 
 
@@ -351,13 +393,6 @@ def _result_places(design: MatmulDesign, job: Job, bits: int) -> list[tuple[np.n
         columns = np.arange(full * design.columns, job.n)[None]
         groups.append((columns, start[:, full:, None] + np.arange(row_beats[-1])))
     return groups
-
-
-def _scale_rows(job: Job, scales: np.ndarray | None, rows: int, where: str, unit: int) -> list[np.ndarray]:
-    if (scales is not None) != (job.block is not None):
-        raise BitkilnError("scales do not fit the job", where=where, got="none" if scales is None else "given",
-                           expected="scale codes with a block format, and only then")
-    return [] if scales is None else [pack_rows(_matrix(scales, (rows, _blocks(job)), where), 8, unit)]
 
 
 def record_rows(job: Job, records: Records, unit: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from bitkiln.models.design import Accumulator, ArrayDesign, MatmulDesign, MorphableDesign
 from bitkiln.models.design.matmul import RULES
+from bitkiln.models.design.morphable import PACKED_MODES
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.formats import get_group_format, group_format_names
 
@@ -46,8 +47,10 @@ def _draw(rng: np.random.Generator, descriptors: bool) -> MatmulDesign:
     kind = _one(rng, ("exact", "exact", "exact", "fp32", "int32"))
     overflow = _one(rng, ("wrap", "saturate")) if kind == "int32" else "wrap"
     accumulator = Accumulator(kind, _one(rng, (7, 64, 100, 256, 1024, 5000)), overflow=overflow)
-    pe = MorphableDesign(_some(rng, MODES[kind], 4), accumulator, pipeline=int(rng.integers(5)),
-                         implementation=_one(rng, (None, "merged", "parallel")),
+    implementation = _one(rng, (None, "merged", "parallel", "packed"))
+    modes = [mode for mode in MODES[kind] if implementation != "packed" or mode in PACKED_MODES]
+    pe = MorphableDesign(_some(rng, modes, 4), accumulator, pipeline=int(rng.integers(5)),
+                         implementation=implementation,
                          multiplier=_one(rng, ("chains", "chains", "operator")))
     rows = _one(rng, (1, 2, 3, 4, 5, 9))
     columns = _one(rng, [size for size in (1, 2, 3, 4, 6, 8, 12) if rows * size <= MAX_PES])

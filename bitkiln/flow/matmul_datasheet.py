@@ -58,8 +58,9 @@ def _sections(design: MorphableDesign) -> str:
 
 
 def _pe_text(design: MorphableDesign) -> str:
-    kind = "one shared multiplier, shifter and accumulator" if design.implementation == "merged" else \
-        "dedicated lanes for each mode before one accumulator"
+    kind = {"merged": "one shared multiplier, shifter and accumulator",
+            "parallel": "dedicated lanes for each mode before one accumulator",
+            "packed": "two multipliers, meant for DSP blocks, for the products of all modes"}[design.implementation]
     return (f"The number format is chosen at run time, by `mode`, every cycle if need be: {len(design.modes)} "
             f"mode{'s' * (len(design.modes) > 1)} in one 16-bit operand word, built as `{design.implementation}` "
             f"({kind}). What a mode does not use sees no changing inputs.")

@@ -8,9 +8,9 @@
     en, clear, last ─────────── registers of the pipeline ─────────────────────┴─► result register ─► o
                                                                                  shift, i ──────┘
 
-Two data paths have this interface: `parallel` (dedicated lanes for each mode) and `merged` (one multiplier, one
-shifter). An edge is the part of the path that needs one operand only (decoding, gating), so that an array can have
-it once for each row and column instead of once for each PE.
+Three data paths have this interface: `parallel` (dedicated lanes for each mode), `merged` (one multiplier, one
+shifter) and `packed` (two DSP blocks). An edge is the part of the path that needs one operand only (decoding, gating),
+so that an array can have it once for each row and column instead of once for each PE.
 """
 
 from __future__ import annotations
@@ -134,11 +134,15 @@ class PeDataPath(wiring.Component):
 def data_path(design: MorphableDesign, decoded: bool = False) -> PeDataPath:
     """A new data path of the design's implementation. ``decoded``: operands pass edges that its user has apart; a
     register behind the decoders may then be spent inside the edges (``edge_register``)."""
-    # Both build on the classes above.
+    # All build on the classes above.
     if design.implementation == "merged":
         from .merged import MergedPath
 
         return MergedPath(design, decoded)
+    if design.implementation == "packed":
+        from .packed import PackedPath
+
+        return PackedPath(design, decoded)
     from .parallel import ParallelPath
 
     return ParallelPath(design)

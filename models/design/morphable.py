@@ -14,10 +14,11 @@ __all__ = ["COMMON_MODES", "Mode", "MorphableDesign", "WORD_BITS", "XR_NPE_MODES
 
 WORD_BITS = 16
 OPERAND_BITS = (4, 8, 16)
-IMPLEMENTATIONS = ("merged", "parallel")
+IMPLEMENTATIONS = ("merged", "parallel", "packed")
 MAX_PE_PIPELINE = 4
 MERGED_MODES = ("fp4", "posit4_1", "int4", "posit8_0", "fp8_e4m3", "fp8_e5m2", "int8", "int8xfp4", "int8xint4",
                 "posit16_1", "int16")
+PACKED_MODES = ("fp4", "int4", "fp8_e4m3", "int8", "int8xfp4", "int8xint4")
 SHIFT_BLOCK = 32  # places of one step of the coarse shift of 16-bit formats
 # What the issue of such a PE usually holds; any pair of plain formats of 4, 8 or 16 bits is a mode.
 COMMON_MODES = ("fp4", "posit4_1", "int4", "posit8_0", "fp8_e4m3", "fp8_e5m2", "int8", "int8xfp4", "int8xint4",
@@ -85,8 +86,9 @@ class MorphableDesign:
     accumulator : Accumulator
         ``exact``, ``fp32`` (obligatory with bf16 or fp16) or ``int32`` (integer modes only).
     implementation : str, optional
-        ``merged`` (one reconfigurable multiplier, shifter and accumulator) or ``parallel`` (dedicated lanes before
-        one accumulator); by default the one that was measured smaller for these modes.
+        ``merged`` (one reconfigurable multiplier, shifter and accumulator), ``parallel`` (dedicated lanes before
+        one accumulator) or ``packed`` (all products in two DSP blocks); by default the one of the first two that was
+        measured smaller for these modes.
     pipeline : int
         Register stages between operands and accumulator, 0..4.
     multiplier : str
@@ -114,17 +116,19 @@ class MorphableDesign:
             object.__setattr__(self, "implementation", self._smaller())
         if self.implementation not in IMPLEMENTATIONS:
             raise BitkilnError("unknown implementation", where="implementation", got=self.implementation,
-                               expected="merged or parallel", help=nearest(self.implementation, IMPLEMENTATIONS))
+                               expected="merged, parallel or packed",
+                               help=nearest(self.implementation, IMPLEMENTATIONS))
         if isinstance(self.pipeline, bool) or not isinstance(self.pipeline, int) \
                 or not 0 <= self.pipeline <= MAX_PE_PIPELINE:
             raise BitkilnError("out of range", where="pipeline", got=self.pipeline, expected=f"0 to {MAX_PE_PIPELINE}")
         if self.multiplier not in MULTIPLIERS:
             raise BitkilnError("unknown multiplier", where="multiplier", got=self.multiplier,
                                expected="chains, luts or operator", help=nearest(self.multiplier, MULTIPLIERS))
-        if self.implementation == "merged" and self.multiplier != "chains":
+        if self.implementation != "parallel" and self.multiplier != "chains":
             raise BitkilnError("contradictory options", where="multiplier", got=self.multiplier,
-                               expected="chains with implementation merged",
-                               help="the merged PE's multiplier serves all modes; implementation parallel has a choice")
+                               expected=f"chains with implementation {self.implementation}",
+                               help=f"the {self.implementation} PE's multiplier serves all modes; implementation "
+                                    "parallel has a choice")
         if self.accumulator.bits is not None:
             raise BitkilnError("contradictory options", where="accumulator.bits", got=self.accumulator.bits,
                                expected="no width with several modes; it follows from depth")
@@ -139,6 +143,8 @@ class MorphableDesign:
             raise BitkilnError("no merged PE for this", where="implementation", got=f"merged with {missing}",
                                expected=f"an exact accumulator and modes of {', '.join(MERGED_MODES)}",
                                help="implementation parallel takes every mode")
+        if self.implementation == "packed":
+            self._check_packed()
 
     def _smaller(self) -> str:
         # Measured (docs/microarchitecture.md, 'Switchable PE'): sharing pays where a 16-bit mode has the multiplier,
@@ -152,6 +158,14 @@ class MorphableDesign:
         if self.accumulator.kind != "exact":
             return f"a {self.accumulator.kind} accumulator"
         return next((mode.name for mode in self.modes if mode.name not in MERGED_MODES), None)
+
+    def _check_packed(self) -> None:
+        missing = "an fp32 accumulator" if self.accumulator.kind == "fp32" else \
+            next((mode.name for mode in self.modes if mode.name not in PACKED_MODES), None)
+        if missing:
+            raise BitkilnError("no packed PE for this", where="implementation", got=f"packed with {missing}",
+                               expected=f"an exact or int32 accumulator and modes of {', '.join(PACKED_MODES)}",
+                               help="implementation parallel takes every mode")
 
     def with_options(self, **options) -> MorphableDesign:
         """A copy with some parameters changed."""

@@ -31,8 +31,8 @@ from bitkiln.sim.runner import run_bench
 SEED = 4107
 
 
-def core(*modes, rows=2, columns=2, kind="exact", depth=256, **options):
-    pe = MorphableDesign(modes, Accumulator(kind=kind, depth=depth))
+def core(*modes, rows=2, columns=2, kind="exact", depth=256, implementation=None, pipeline=0, **options):
+    pe = MorphableDesign(modes, Accumulator(kind=kind, depth=depth), implementation, pipeline)
     return MatmulDesign(ArrayDesign(rows, columns, pe), **{"k_words": 32, **options})
 
 
@@ -48,6 +48,8 @@ LARGE = [
     core("bf16", "fp8_e5m2", rows=2, columns=4, kind="fp32"),
     core("int8", "int4", rows=4, columns=8, kind="int32", bus_bits=512, output_lanes=2),
     core("posit8_0", rows=1, columns=1, rules=("raw",), bias=False, accumulate=False),
+    core("fp4", "int4", "fp8_e4m3", "int8xfp4", "int8", rows=4, columns=4, bus_bits=64, implementation="packed",
+         pipeline=3, block=("mxfp4", "mxfp8_e4m3")),
 ]
 MASTERS = [
     core("fp4", "posit8_0", "int8", rows=4, columns=4, descriptors=True, address_bits=40, block=("mxfp4",)),

@@ -80,6 +80,7 @@ def test_modes_by_name():
 def test_names_tell_designs_apart():
     base = MorphableDesign(("fp4", "int8"), implementation="parallel")
     variants = [base, base.with_options(implementation="merged"), base.with_options(pipeline=1),
+                base.with_options(implementation="packed"),
                 base.with_options(multiplier="operator"),
                 base.with_options(modes=("int8", "fp4")), base.with_options(modes=("fp4",)),
                 base.with_options(accumulator=Accumulator(depth=16)),
@@ -104,7 +105,7 @@ def test_names_tell_designs_apart():
     (lambda: MorphableDesign(("int4xint8",)),
      "error: no SIMD mode for this pair at modes: got 'int4xint8', expected weights no wider than activations"),
     (lambda: MorphableDesign(("fp4",), implementation="merge"),
-     "error: unknown implementation at implementation: got 'merge', expected merged or parallel\n"
+     "error: unknown implementation at implementation: got 'merge', expected merged, parallel or packed\n"
      "help: did you mean merged?"),
     (lambda: MorphableDesign(("fp4",), multiplier="dsp"),
      "error: unknown multiplier at multiplier: got 'dsp', expected chains, luts or operator\n"
@@ -112,6 +113,17 @@ def test_names_tell_designs_apart():
     (lambda: MorphableDesign(("fp4", "int8"), implementation="merged", multiplier="operator"),
      "error: contradictory options at multiplier: got 'operator', expected chains with implementation merged\n"
      "help: the merged PE's multiplier serves all modes; implementation parallel has a choice"),
+    (lambda: MorphableDesign(("fp4", "int8"), implementation="packed", multiplier="luts"),
+     "error: contradictory options at multiplier: got 'luts', expected chains with implementation packed\n"
+     "help: the packed PE's multiplier serves all modes; implementation parallel has a choice"),
+    (lambda: MorphableDesign(("fp4", "posit8_0"), implementation="packed"),
+     "error: no packed PE for this at implementation: got 'packed with posit8_0', expected an exact or int32 "
+     "accumulator and modes of fp4, int4, fp8_e4m3, int8, int8xfp4, int8xint4\n"
+     "help: implementation parallel takes every mode"),
+    (lambda: MorphableDesign(("fp4",), Accumulator("fp32"), implementation="packed"),
+     "error: no packed PE for this at implementation: got 'packed with an fp32 accumulator', expected an exact or "
+     "int32 accumulator and modes of fp4, int4, fp8_e4m3, int8, int8xfp4, int8xint4\n"
+     "help: implementation parallel takes every mode"),
     (lambda: MorphableDesign(("fp4",), pipeline=5), "error: out of range at pipeline: got 5, expected 0 to 4"),
     (lambda: MorphableDesign(("fp4",), pipeline=True), "error: out of range at pipeline: got True, expected 0 to 4"),
     (lambda: MorphableDesign(("fp4",), Accumulator(bits=40)),
