@@ -189,12 +189,13 @@ def _output_blocks() -> list[wiring.Component]:
 
 
 def _switchable_blocks() -> list[wiring.Component]:
-    """PEs of both implementations and of each accumulator; the parts of the merged one that are numbers only."""
+    """PEs of each implementation and of each accumulator; the parts of the merged one that are numbers only."""
     fp32 = MorphableDesign(("fp8_e5m2", "bf16"), Accumulator("fp32"), implementation="parallel", pipeline=1)
     designs = (MorphableDesign(XR_NPE_MODES, implementation="merged", pipeline=2),
                MorphableDesign(("int4", "int8", "int8xfp4", "fp8_e5m2", "int16"), implementation="merged",
                                pipeline=1),
                MorphableDesign(("fp4", "fp8_e5m2"), implementation="parallel", pipeline=1), fp32,
+               MorphableDesign(("fp4", "int8", "fp8_e4m3"), implementation="packed", pipeline=3),
                MorphableDesign(("int8", "int16"), Accumulator("int32", overflow="saturate"),
                                implementation="parallel", pipeline=1))
     steps = [block for block in blocks_of(MorphablePe(fp32)).values() if isinstance(block, Fp32Step)]

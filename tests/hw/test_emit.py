@@ -149,9 +149,9 @@ def test_shared_units_are_emitted_once():
 
 
 def test_large_array_is_fast_and_small():
-    started = time.perf_counter()
+    started = time.process_time()
     text = emit.to_verilog(Array(32, 32))
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10   # of this process: the machine may be busy with others
     assert len(modules(text)) < 20
     assert len(re.findall(r"^  dot_fp4_l4 pe_", text, re.M)) == 1024
 
