@@ -76,8 +76,8 @@ class MorphablePeConfig(Strict):
     pipeline: Annotated[int, Field(ge=0, le=MAX_PE_PIPELINE)] = Field(
         0, description="Register stages between operands and accumulator.")
     multiplier: Literal["chains", "luts", "operator"] = Field(
-        "chains", description="Of dedicated lanes: row adders by carry chains (fewest cells), by LUTs, or products of "
-                              "5 x 5 bits and more left to the tool (DSP blocks).")
+        "chains", description="Row adders by carry chains (fewest cells), by LUTs (dedicated lanes only), or products "
+                              "left to the tool (DSP blocks; of dedicated lanes those of 5 x 5 bits and more).")
     target: TargetConfig = Field(TargetConfig(), description="Where `bitkiln synth` measures.")
 
 

@@ -192,6 +192,8 @@ def _switchable_blocks() -> list[wiring.Component]:
     """PEs of each implementation and of each accumulator; the parts of the merged one that are numbers only."""
     fp32 = MorphableDesign(("fp8_e5m2", "bf16"), Accumulator("fp32"), implementation="parallel", pipeline=1)
     designs = (MorphableDesign(XR_NPE_MODES, implementation="merged", pipeline=2),
+               MorphableDesign(("fp4", "posit8_0", "posit16_1"), implementation="merged", pipeline=3,
+                               multiplier="operator"),
                MorphableDesign(("int4", "int8", "int8xfp4", "fp8_e5m2", "int16"), implementation="merged",
                                pipeline=1),
                MorphableDesign(("fp4", "fp8_e5m2"), implementation="parallel", pipeline=1), fp32,

@@ -22,10 +22,11 @@ from amaranth.lib.wiring import In, Out
 from ..emit import shared
 from .cells import Part
 
-__all__ = ["Case", "Route", "View", "route"]
+__all__ = ["Case", "Route", "View", "ZERO", "route"]
 
 Case = tuple[str, int]        # view, value of its select
 Route = dict[Case, Hashable]  # -> ("x", input) or ("fill", name); absent cases never matter
+ZERO = "zero"                 # the fill that is no signal
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class RouteControl(Part):
         if isinstance(node, tuple) and isinstance(node[0], int):
             return Mux(select[node[0]], self._tree(node[2], select), self._tree(node[1], select))
         if isinstance(node, tuple):
-            return getattr(self, node[1])
+            return Const(0, 1) if node[1] == ZERO else getattr(self, node[1])
         return Const(int(node), 1)
 
 
@@ -209,7 +210,8 @@ def route(m: Module, name: str, label: str, routes: dict[int, Route], x: Value, 
     views = tuple(view for view in views if view.name in seen)
     used = {view.select: len(signals[view.select]) for view in views}
     used.update({view.flag: 1 for view in views if view.flag})
-    used.update({source[1]: 1 for choice in routes.values() for source in choice.values() if source[0] == "fill"})
+    used.update({source[1]: 1 for choice in routes.values() for source in choice.values()
+                 if source[0] == "fill" and source[1] != ZERO})
     m.submodules[f"{name}_control"] = control_part = shared(RouteControl(f"{label}_control", views, used, wanted, keep))
     for port in used:
         m.d.comb += getattr(control_part, port).eq(signals[port])

@@ -11,6 +11,9 @@ No lane is added to another: each has its own section of the addend, filled with
 are added once for each result, outside. A carry that a lane owes (one's complement, or the borrow of the lower half
 product) is the carry-in of its section. In the shifter lane 1 of two stands apart from lane 0 by at least 32 places, so
 both shift at once, each with its own select.
+
+With multiplier ``operator`` the wide product and that of lane 0 are one signed product, lane 1's another (two DSP
+blocks): no digits, and no carry is owed.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from amaranth.lib import data
 
 from bitkiln.models.design.morphable import SHIFT_BLOCK, MorphableDesign
 
-from ..arith.route import Route, View, route
+from ..arith.multiply import multiplier_for
+from ..arith.route import ZERO, Route, View, route
 from ..arith.simd import SimdMultiplier
 from ..emit import shared
 from .merged_edge import DIGITS, SPLIT, MergedEdge, ModeFlags
@@ -87,6 +91,7 @@ class MergedPath(PeDataPath):
         self.cuts = frozenset(_CUTS[design.pipeline])
         self.edge_register = decoded and "decode" in self.cuts
         self.plan = MergedPlan(design)
+        self.blocks = design.multiplier == "operator"
         starts = sorted({start for mode in design.modes for start in design.sections(mode)})
         edges = (MergedEdge(design, "activation", self.edge_register), MergedEdge(design, "weight", self.edge_register))
         super().__init__(design, edges, design.accumulator_bits, starts=tuple(starts))
@@ -124,9 +129,9 @@ class MergedPath(PeDataPath):
                         for name in ("sign", "pattern", "high", "product") if name in unit.signature.members}
                 lanes.append((lane, formats, outs))
                 signals[f"sign{lane}"] = outs["sign"]
-        products: list[Value] = []
+        products: tuple[list[Value], list[Value]] = ([], [])
         if plan.multiplies:
-            products = list(self._multiply(m, a, w, held, signals))
+            products = self._multiply(m, a, w, held, signals)
         flag = shared(ModeFlags(design))
         m.submodules.flags = flag
         m.d.comb += flag.mode.eq(mode)
@@ -149,7 +154,7 @@ class MergedPath(PeDataPath):
             m.d.comb += unit.x.eq(Cat(*[out[start + j] for j in range(insert.bits)]))
             out.update({start + j: unit.y[j] for j in range(insert.bits)})
             carries[start] = carries.get(start, Const(0, 1)) | outs["sign"]
-        if plan.multiplies:
+        if plan.multiplies and not self.blocks:
             # An idle multiplier gives -1 and owes 1: nothing, unless lanes 0 and 2 have products of their own.
             owed = ~signals["nibble"] if plan.alone(0) else Const(1, 1)
             carries[0] = carries.get(0, Const(0, 1)) | (signals["low"] & owed)
@@ -181,13 +186,10 @@ class MergedPath(PeDataPath):
             events.update({name: Cat(*bits).any() for name, bits in signs.items()})
         return events
 
-    def _multiply(self, m: Module, a: data.View, w: data.View, held, signals: dict[str, Value]) -> Value:
-        """Product bits; adds selects and fills to ``signals``."""
+    def _multiply(self, m: Module, a: data.View, w: data.View, held,
+                  signals: dict[str, Value]) -> tuple[list[Value], list[Value]]:
+        """Product bits of lane 0 (or the wide one) and of lane 1; adds selects and fills to ``signals``."""
         plan = self.plan
-        bits = max(2 * plan.wide_bits if plan.wide else 0, 16 + 2 * plan.lane_bits if plan.halves else 0)
-        multiplier = SimdMultiplier(len(a.low), len(a.high), DIGITS, SPLIT, plan.full, bits)
-        m.submodules.multiply = unit = shared(multiplier)
-        m.d.comb += [unit.low.eq(a.low), unit.high.eq(a.high), unit.b.eq(w.digits)]
         for n in range(2):
             name = f"shift{n}"
             # In wide modes both sums are equal in the bits that both have.
@@ -199,14 +201,37 @@ class MergedPath(PeDataPath):
             if name in a.shape().members:
                 m.d.comb += total.eq(getattr(a, name) + getattr(w, name))
             signals[name] = held("multiply", total, name)
+        if self.blocks:
+            return self._multiply_in_blocks(m, a, w, held, signals)
+        bits = max(2 * plan.wide_bits if plan.wide else 0, 16 + 2 * plan.lane_bits if plan.halves else 0)
+        multiplier = SimdMultiplier(len(a.low), len(a.high), DIGITS, SPLIT, plan.full, bits)
+        m.submodules.multiply = unit = shared(multiplier)
+        m.d.comb += [unit.low.eq(a.low), unit.high.eq(a.high), unit.b.eq(w.digits)]
         product = held("multiply", unit.o, "product")
         signals["low"] = held("multiply", unit.carry, "owed")
         signals["high"] = product[-1]
         signals["high0"] = signals["low1"] = product[15]  # sign and borrow of the lower half product
-        return product
+        return list(product), list(product)[16:]
+
+    def _multiply_in_blocks(self, m: Module, a: data.View, w: data.View, held,
+                            signals: dict[str, Value]) -> tuple[list[Value], list[Value]]:
+        """A multiplier for each lane: nothing is owed, and what is below a product is zero."""
+        products: list[list[Value]] = []
+        for n in range(2 if self.plan.halves else 1):
+            x, y = getattr(a, f"x{n}"), getattr(w, f"x{n}")
+            m.submodules[f"multiply{n}"] = unit = shared(multiplier_for(x.shape(), y.shape(), structure="operator"))
+            m.d.comb += [unit.a.eq(x), unit.b.eq(y)]
+            product = held("multiply", unit.o, f"product{n}")
+            signals[f"high{n}"] = product[-1]
+            products.append(list(product))
+        return products[0], products[-1]
 
     def _contents(self) -> dict[str, _Content]:
         plan = self.plan
+        if self.blocks:
+            wide = {"W": _Content("W", 0, plan.wide_reach, ZERO, "high0")} if plan.wide else {}
+            return wide | ({"A": _Content("A", 0, plan.half_reach, ZERO, "high0"),
+                            "B": _Content("B", plan.base, plan.half_reach, ZERO, "high1")} if plan.halves else {})
         contents = {}
         if plan.wide:
             contents["W"] = _Content("W", 0, plan.wide_reach, "low", "high")
@@ -244,8 +269,8 @@ class MergedPath(PeDataPath):
                     choice.update({("N", k): source for (view, k), source in list(choice.items()) if view == "P"})
         return routes, need
 
-    def _fine(self, m: Module, contents: dict[str, _Content], need: dict, products: list[Value],
-              signals: dict[str, Value]) -> dict[int, Value]:
+    def _fine(self, m: Module, contents: dict[str, _Content], need: dict,
+              products: tuple[list[Value], list[Value]], signals: dict[str, Value]) -> dict[int, Value]:
         """Stages of one select bit each, planned from the last; place -> bit."""
         base = self.plan.base
         stages = []
@@ -263,7 +288,7 @@ class MergedPath(PeDataPath):
                         if source:
                             stage[p][name, digit] = source
             stages.insert(0, (at, stage))
-        bits = {p: products[p] if p < base else products[16 + p - base] for p in need}
+        bits = {p: products[0][p] if p < base else products[1][p - base] for p in need}
         for at, stage in stages:
             x = self._inputs(m, f"fine{at}_inputs", bits)
             bits = {}

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -43,7 +43,11 @@ def edge_layout(design: MorphableDesign, role: str) -> data.StructLayout:
     plan = MergedPlan(design)
     fields: dict[str, object] = {}
     if plan.multiplies:
-        if role == "activation":
+        if design.multiplier == "operator":
+            fields["x0"] = signed(max(plan.wide_bits if plan.wide else 0, plan.lane_bits if plan.halves else 0))
+            if plan.halves:
+                fields["x1"] = signed(plan.lane_bits)
+        elif role == "activation":
             fields["low"] = max(plan.wide_bits if plan.wide else 0, plan.lane_bits)
             fields["high"] = max(plan.wide_bits if plan.wide else 0, 8 + plan.lane_bits if plan.halves else 0)
         else:
@@ -157,6 +161,23 @@ class MultiplicandHalves(Part):
         s, narrow = self.significand, self.narrow
         m.d.comb += self.low.eq(Cat(s[:8], *[Mux(narrow, s[7], s[i]) for i in range(8, self.low_bits)]))
         m.d.comb += self.high.eq(Cat(s[:8] & (~narrow).replicate(8), s[8:]))
+        return m
+
+
+class BlockFactors(Part):
+    """One factor for each of two multipliers: the wide one and 0, or both lanes."""
+
+    def __init__(self, bits: int, lane_bits: int, keep: bool = True):
+        self.bits, self.lane_bits = bits, lane_bits
+        super().__init__({"significand": In(16), "narrow": In(1), "x0": Out(signed(bits)),
+                          **({"x1": Out(signed(lane_bits))} if lane_bits else {})}, f"factors_{bits}_{lane_bits}", keep)
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        s, narrow = self.significand, self.narrow
+        m.d.comb += self.x0.eq(Cat(s[:8], *[Mux(narrow, s[7], s[i]) for i in range(8, self.bits)])[:self.bits])
+        if self.lane_bits:
+            m.d.comb += self.x1.eq(s[8:8 + self.lane_bits] & narrow.replicate(self.lane_bits))
         return m
 
 
@@ -315,7 +336,12 @@ class MergedEdge(OperandEdge):
         wide_bits = len(significand)
         m.d.comb += significand.eq(reduce(or_, [Cat(value, Const(0, wide_bits))[:16] for value in significands]))
         narrow = ~after.wide
-        if role == "activation":
+        if self.design.multiplier == "operator":
+            m.submodules.factors = factors = shared(BlockFactors(len(o.x0), plan.lane_bits if plan.halves else 0))
+            m.d.comb += [factors.significand.eq(significand), factors.narrow.eq(narrow), o.x0.eq(factors.x0)]
+            if plan.halves:
+                m.d.comb += o.x1.eq(factors.x1)
+        elif role == "activation":
             halves_part = shared(MultiplicandHalves(len(o.low), len(o.high)))
             m.submodules.halves = halves_part
             m.d.comb += [halves_part.significand.eq(significand), halves_part.narrow.eq(narrow),

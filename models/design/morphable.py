@@ -92,8 +92,8 @@ class MorphableDesign:
     pipeline : int
         Register stages between operands and accumulator, 0..4.
     multiplier : str
-        Of ``parallel`` lanes, as in `DotDesign`: ``chains``, ``luts`` or ``operator``, which gives products of
-        5 x 5 bits and more to DSP blocks.
+        As in `DotDesign`: ``chains``, ``luts`` (of ``parallel`` lanes only) or ``operator``, which gives products of
+        5 x 5 bits and more, and all of a ``merged`` PE's multiplier, to DSP blocks.
     """
 
     modes: tuple[Mode, ...]
@@ -124,11 +124,11 @@ class MorphableDesign:
         if self.multiplier not in MULTIPLIERS:
             raise BitkilnError("unknown multiplier", where="multiplier", got=self.multiplier,
                                expected="chains, luts or operator", help=nearest(self.multiplier, MULTIPLIERS))
-        if self.implementation != "parallel" and self.multiplier != "chains":
+        legal = {"merged": ("chains", "operator"), "parallel": MULTIPLIERS, "packed": ("chains",)}[self.implementation]
+        if self.multiplier not in legal:
             raise BitkilnError("contradictory options", where="multiplier", got=self.multiplier,
-                               expected=f"chains with implementation {self.implementation}",
-                               help=f"the {self.implementation} PE's multiplier serves all modes; implementation "
-                                    "parallel has a choice")
+                               expected=f"{' or '.join(legal)} with implementation {self.implementation}",
+                               help="implementation parallel has every choice")
         if self.accumulator.bits is not None:
             raise BitkilnError("contradictory options", where="accumulator.bits", got=self.accumulator.bits,
                                expected="no width with several modes; it follows from depth")
@@ -151,7 +151,7 @@ class MorphableDesign:
         # shifter and accumulator that narrower lanes fit into. E5M2 lanes fit into no accumulator but their own.
         narrow = [mode.name for mode in self.modes if mode.lanes > 1]
         shares = len(narrow) in range(1, len(self.modes)) and "fp8_e5m2" not in narrow
-        return "merged" if shares and self.multiplier == "chains" and self._unmergeable() is None else "parallel"
+        return "merged" if shares and self.multiplier != "luts" and self._unmergeable() is None else "parallel"
 
     def _unmergeable(self) -> str | None:
         """What the merged data path has no place for; None where it fits."""

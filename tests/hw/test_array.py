@@ -138,16 +138,19 @@ def test_tiles_equal_matrix_products(links: str) -> None:
     assert run_tiles(design, tiles, gaps=0, model=model) == sum(words for _, words in tiles)
 
 
-@pytest.mark.parametrize("implementation, links, modes, early", [
-    ("merged", "broadcast", ("int4", "int16"), True), ("merged", "systolic", ("int4", "int16"), False),
-    ("merged", "systolic", ("int4",), True), ("packed", "broadcast", ("fp4", "int4", "int8", "fp8_e4m3"), True)])
-def test_edges_of_deep_pipelines_have_a_register(implementation: str, links: str, modes: tuple[str, ...],
-                                                 early: bool) -> None:
+@pytest.mark.parametrize("implementation, multiplier, links, modes, early", [
+    ("merged", "chains", "broadcast", ("int4", "int16"), True),
+    ("merged", "chains", "systolic", ("int4", "int16"), False),
+    ("merged", "chains", "systolic", ("int4",), True), ("merged", "operator", "broadcast", XR_NPE_MODES, True),
+    ("packed", "chains", "broadcast", ("fp4", "int4", "int8", "fp8_e4m3"), True)])
+def test_edges_of_deep_pipelines_have_a_register(implementation: str, multiplier: str, links: str,
+                                                 modes: tuple[str, ...], early: bool) -> None:
     """That behind the decoders of a merged or packed PE is spent once for each row and column."""
-    design = array(2, 3, modes, links=links, pipeline=3, implementation=implementation)
+    options = {"links": links, "pipeline": 3, "implementation": implementation, "multiplier": multiplier}
+    design = array(2, 3, modes, **options)
     assert ("weight_edge_registered" in to_verilog(MatmulArray(design))) == early
     run_tiles(design, random_tiles(design.pe, 40, 12), gaps=0.2)
-    run_weights(array(2, 3, modes, links=links, dataflow="weight", pipeline=3, implementation=implementation), passes=4)
+    run_weights(array(2, 3, modes, dataflow="weight", **options), passes=4)
 
 
 def test_rounding_accumulators_in_an_array() -> None:

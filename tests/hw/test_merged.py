@@ -14,6 +14,7 @@ from bitkiln.sim.pe_check import check_pe
 from bitkiln.sim.toggles import count_toggles
 
 SEED = 47
+MULTIPLIERS = ("chains", "operator")
 POSIT16_PAIRS = 1_000_000
 # Every format of every class at least once, with and without a 16-bit mode and hosts for the 4-bit ones.
 SUBSETS = (("fp4", "posit4_1"), ("int4", "int8", "int16"), ("fp4", "posit8_0"), ("posit4_1", "fp8_e4m3", "posit16_1"),
@@ -35,6 +36,21 @@ def test_xr_npe_modes_on_all_pairs_up_to_eight_bits() -> None:
 
 def test_pipelined_with_result_register() -> None:
     check_pe(merged(pipeline=4), seed=SEED, pairs=2000, drain=True).raise_on_mismatch()
+
+
+def test_products_in_dsp_blocks() -> None:
+    """One for the wide mode and lane 0, one for lane 1, which stands still in the wide mode."""
+    pe, cycles = merged(multiplier="operator"), 200
+    check_pe(pe, seed=SEED, pairs=2000).raise_on_mismatch()
+    rng, moved = np.random.default_rng(SEED), []
+    for index in range(len(pe.modes)):
+        toggles = count_toggles(MorphablePe(pe), {"a": rng.integers(0, 1 << 16, cycles), "mode": index, "clear": 0,
+                                                  "w": rng.integers(0, 1 << 16, cycles), "en": 1}, skip=pe.latency)
+        moved.append([sum(count for name, count in toggles.items() if f"path.multiply{n}.o" in name) for n in (0, 1)])
+    assert all(first > 100 for first, _ in moved)
+    assert [second > 100 for _, second in moved] == [True, True, True, False] and moved[3][1] == 0
+    text = to_verilog(MorphablePe(pe))
+    assert "multiply_operator_s" in text and "multiply_simd" not in text and "simd_digits" not in text
 
 
 def test_the_check_sees_a_wrong_mode() -> None:
@@ -69,15 +85,17 @@ def test_explicit_merged_where_there_is_none() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("multiplier", MULTIPLIERS)
 @pytest.mark.parametrize("modes", SUBSETS, ids="-".join)
-def test_subsets(modes) -> None:
+def test_subsets(modes, multiplier: str) -> None:
     for pipeline in (0, 2):
-        check_pe(merged(modes, pipeline=pipeline), seed=SEED, pairs="auto" if pipeline == 0 else 20_000,
-                 drain=pipeline > 0).raise_on_mismatch()
+        check_pe(merged(modes, pipeline=pipeline, multiplier=multiplier), seed=SEED,
+                 pairs="auto" if pipeline == 0 else 20_000, drain=pipeline > 0).raise_on_mismatch()
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("multiplier", MULTIPLIERS)
 @pytest.mark.parametrize("pipeline", range(5))
-def test_xr_npe_modes_at_length(pipeline: int) -> None:
-    check_pe(merged(pipeline=pipeline), seed=SEED + pipeline, pairs=POSIT16_PAIRS if pipeline == 0 else 100_000,
-             drain=pipeline % 2 > 0).raise_on_mismatch()
+def test_xr_npe_modes_at_length(pipeline: int, multiplier: str) -> None:
+    check_pe(merged(pipeline=pipeline, multiplier=multiplier), seed=SEED + pipeline,
+             pairs=POSIT16_PAIRS if pipeline == 0 else 100_000, drain=pipeline % 2 > 0).raise_on_mismatch()

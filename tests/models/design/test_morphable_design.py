@@ -81,6 +81,7 @@ def test_names_tell_designs_apart():
     base = MorphableDesign(("fp4", "int8"), implementation="parallel")
     variants = [base, base.with_options(implementation="merged"), base.with_options(pipeline=1),
                 base.with_options(implementation="packed"),
+                base.with_options(implementation="merged", multiplier="operator"),
                 base.with_options(multiplier="operator"),
                 base.with_options(modes=("int8", "fp4")), base.with_options(modes=("fp4",)),
                 base.with_options(accumulator=Accumulator(depth=16)),
@@ -110,12 +111,12 @@ def test_names_tell_designs_apart():
     (lambda: MorphableDesign(("fp4",), multiplier="dsp"),
      "error: unknown multiplier at multiplier: got 'dsp', expected chains, luts or operator\n"
      "help: choices: chains, luts, operator"),
-    (lambda: MorphableDesign(("fp4", "int8"), implementation="merged", multiplier="operator"),
-     "error: contradictory options at multiplier: got 'operator', expected chains with implementation merged\n"
-     "help: the merged PE's multiplier serves all modes; implementation parallel has a choice"),
+    (lambda: MorphableDesign(("fp4", "int8"), implementation="merged", multiplier="luts"),
+     "error: contradictory options at multiplier: got 'luts', expected chains or operator with implementation merged\n"
+     "help: implementation parallel has every choice"),
     (lambda: MorphableDesign(("fp4", "int8"), implementation="packed", multiplier="luts"),
      "error: contradictory options at multiplier: got 'luts', expected chains with implementation packed\n"
-     "help: the packed PE's multiplier serves all modes; implementation parallel has a choice"),
+     "help: implementation parallel has every choice"),
     (lambda: MorphableDesign(("fp4", "posit8_0"), implementation="packed"),
      "error: no packed PE for this at implementation: got 'packed with posit8_0', expected an exact or int32 "
      "accumulator and modes of fp4, int4, fp8_e4m3, int8, int8xfp4, int8xint4\n"
