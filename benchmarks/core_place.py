@@ -26,8 +26,9 @@ CLAIMS = ("XR-NPE claims 0.016 mm2 at 1.72 GHz for its MAC engine (28 nm), 1.4x 
 CELLS = ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D")
 
 
-def core(size: int, modes: tuple[str, ...], implementation: str | None = None) -> MatmulDesign:
-    pe = MorphableDesign(modes, pipeline=PIPELINE, implementation=implementation)
+def core(size: int, modes: tuple[str, ...], **options) -> MatmulDesign:
+    """n x n core; ``options`` are those of the PE."""
+    pe = MorphableDesign(modes, pipeline=PIPELINE, **options)
     return MatmulDesign(ArrayDesign(size, size, pe), bus_bits=128, output_lanes=1)
 
 
@@ -48,15 +49,15 @@ def placed(design: MatmulDesign, title: str) -> list[Row]:
 
 
 def run() -> list[Row]:
-    rows = placed(core(LARGEST, XR_NPE_MODES), f"{LARGEST}x{LARGEST} core of XR-NPE modes")
-    for size, why in ((LARGEST + 1, "router2 leaves thousands of wires overused"), (LARGEST + 2, "before routing")):
-        design = core(size, XR_NPE_MODES)
+    rows = placed(core(LARGEST, XR_NPE_MODES, multiplier="operator"), f"{LARGEST}x{LARGEST} core of XR-NPE modes")
+    for size in range(LARGEST + 1, 9):
+        design = core(size, XR_NPE_MODES, multiplier="operator")
         cells = {m.name: m.value for m in
                  synthesise(to_verilog(MatmulCore(design)), design.name, "ecp5", dsp=True).metrics}
         share = (cells["lut"] + 2 * (cells.get("carry") or 0)) / COMB_85K
         rows.append(Row(f"{size}x{size} core of XR-NPE modes, by Yosys counts", round(share, 3), "of 83,640",
-                        command=COMMAND, note=why))
-    rows += placed(core(8, EDGE_MODES, "packed"), "8x8 core of " + ", ".join(EDGE_MODES))
+                        command=COMMAND, note="before packing; not routed"))
+    rows += placed(core(8, EDGE_MODES, implementation="packed"), "8x8 core of " + ", ".join(EDGE_MODES))
 
     design = core(8, XR_NPE_MODES)
     text = to_verilog(MatmulCore(design))
