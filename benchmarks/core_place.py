@@ -20,16 +20,17 @@ EDGE_MODES = ("fp4", "int4", "int8", "fp8_e4m3")
 COMB_85K = 83640   # LUT4 of the device; a CCU2C takes the place of two
 LIMIT = 0.80
 PIPELINE = 3
-LARGEST = 6        # n x n core of XR-NPE modes that routes: 7 x 7 packs to 76 % and does not (microarchitecture.md)
+LARGEST = 6        # n x n core of XR-NPE modes that was routed (microarchitecture.md, 'Routing a full device')
+CELL_WORDS = 16    # of an operand tile in a cell library: longer ones are SRAM macros, which the open flow has not
 CLAIMS = ("XR-NPE claims 0.016 mm2 at 1.72 GHz for its MAC engine (28 nm), 1.4x fewer LUTs than others for its "
           "co-processor (VCU129)")
 CELLS = ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D")
 
 
-def core(size: int, modes: tuple[str, ...], **options) -> MatmulDesign:
+def core(size: int, modes: tuple[str, ...], k_words: int = 512, **options) -> MatmulDesign:
     """n x n core; ``options`` are those of the PE."""
     pe = MorphableDesign(modes, pipeline=PIPELINE, **options)
-    return MatmulDesign(ArrayDesign(size, size, pe), bus_bits=128, output_lanes=1)
+    return MatmulDesign(ArrayDesign(size, size, pe), bus_bits=128, output_lanes=1, k_words=k_words)
 
 
 def placed(design: MatmulDesign, title: str) -> list[Row]:
@@ -65,8 +66,10 @@ def run() -> list[Row]:
     rows.append(Row("8x8 core of XR-NPE modes, UltraScale+", found["lut"], "LUT", command=COMMAND,
                     note=", ".join(f"{found.get(name) or 0:.0f} {name}" for name in ("ff", "dsp", "ram", "srl"))
                     + f"; {CLAIMS}"))
+    design = core(8, XR_NPE_MODES, k_words=CELL_WORDS)
+    text = to_verilog(MatmulCore(design))
     for label, path in libraries().items():
         area = {m.name: m.value for m in synthesise(text, design.name, "asic", liberty=[path]).metrics}["area"]
         rows.append(Row(f"8x8 core of XR-NPE modes, {label}", round(area / 1e6, 3), "mm2 of cells", command=COMMAND,
-                        note=f"tile memories as flip-flops (no SRAM macro in the flow); {CLAIMS}"))
+                        note=f"operand tiles of {CELL_WORDS} words, as flip-flops; {CLAIMS}"))
     return rows

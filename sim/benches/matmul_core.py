@@ -56,6 +56,7 @@ class Bench:
         self.axil = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.aclk, dut.aresetn,
                                   reset_active_level=False)
         self.sources, self.sink = {}, None
+        self.promised = 0   # cycles in which the jobs under way must be done
         self.connect()
 
     def connect(self) -> None:
@@ -125,6 +126,7 @@ class Bench:
 
     def forget(self) -> None:
         """Drop what the streams still hold."""
+        self.promised = 0
         for source in self.sources.values():
             source.clear()
             source.assert_reset()
@@ -149,21 +151,33 @@ class Bench:
         before = offered or self.random.random() < 0.5
         if before and not offered:
             self.offer(case)
-        for _ in range(PATIENCE):
-            status = await self.read("STATUS")
-            assert not status["error"], f"ERROR is {await self.read('ERROR')} at {case.job}"
-            if not status["queue_full"]:
-                break
+        # At worst the jobs before are all still to be done.
+        await self.room(PATIENCE + self.promised)
+        self.promised += self.longest(case)
         await self.configure(case.job)
         await self.write("CTRL", start=1)
         if not before:
             self.offer(case)
 
+    async def room(self, cycles: int) -> None:
+        """Until a job can start: on a small array the one before may take long."""
+        since = self.cycles
+        while (status := await self.read("STATUS"))["queue_full"]:
+            assert not status["error"], f"ERROR is {await self.read('ERROR')}"
+            assert self.cycles - since < cycles, f"no room in {cycles} cycles: {status}"
+        assert not status["error"], f"ERROR is {await self.read('ERROR')}"
+
+    def longest(self, case: JobCase) -> int:
+        """Cycles in which a job must be done, whatever the stalls."""
+        beats, _, _ = case.results(self.design)
+        return PATIENCE + 60 * (len(beats) + sum(len(b) for b in case.beats(self.design).values()))
+
     async def finish(self, case: JobCase) -> int:
         """Results of the oldest job, compared; their beats."""
         beats, keep, last = case.results(self.design)
-        longest = PATIENCE + 60 * (len(beats) + sum(len(b) for b in case.beats(self.design).values()))
+        longest = self.longest(case)
         frame = await self.within(self.sink.recv(compact=False), f"results of {case.job}", longest)
+        self.promised -= longest
         unit = self.design.bus_bits // 8
         data = np.frombuffer(bytes(frame.tdata), np.uint8).reshape(-1, unit)
         kept = np.array(frame.tkeep, np.uint64).reshape(-1, unit) << np.arange(unit, dtype=np.uint64)

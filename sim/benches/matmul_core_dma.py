@@ -23,6 +23,7 @@ with warnings.catch_warnings():
 
 MEMORY_BYTES = 1 << 20
 CHAIN = 5
+JOB_CYCLES = 40 * PATIENCE   # in which a job must be done, whatever the stalls
 
 
 class MemoryBench(Bench):
@@ -71,11 +72,7 @@ class MemoryBench(Bench):
 
     async def start_placed(self, placed: Placement) -> None:
         """By registers, as soon as there is room."""
-        for _ in range(PATIENCE):
-            status = await self.read("STATUS")
-            assert not status["error"], await self.read("ERROR")
-            if not status["queue_full"]:
-                break
+        await self.room(JOB_CYCLES)
         await self.configure_placed(placed)
         await self.write("CTRL", start=1)
 
@@ -100,7 +97,7 @@ class MemoryBench(Bench):
                 return
             if found != before:
                 before, since = found, self.cycles
-            assert self.cycles - since < 40 * PATIENCE, f"{found} of {jobs} jobs done, {status}"
+            assert self.cycles - since < JOB_CYCLES, f"{found} of {jobs} jobs done, {status}"
             await ClockCycles(self.dut.aclk, 50)
 
     def compare(self, case: JobCase, placed: Placement) -> int:
@@ -279,7 +276,7 @@ async def interrupt(dut) -> None:
         placed = bench.place(case)
         await bench.start_placed(placed)
         if not int(dut.irq.value):
-            await bench.within(_rise(dut.irq), "interrupt", 40 * PATIENCE)
+            await bench.within(_rise(dut.irq), "interrupt", JOB_CYCLES)
         checked += bench.compare(case, placed)
         await bench.idle()
     bench.report(checked)
