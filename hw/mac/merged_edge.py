@@ -31,7 +31,7 @@ from .merged_lane import NibbleDecoder, NibbleGate, NibbleTable, lane_layout
 from .merged_plan import MergedPlan, codes_in
 from .morphable import OperandEdge, delayed
 
-__all__ = ["MergedEdge", "ModeFlags", "edge_layout"]
+__all__ = ["ByteGate", "ChosenModes", "MergedEdge", "ModeFlags", "SignedMinifloat", "edge_layout"]
 
 DIGITS, SPLIT = 8, 4
 SPECIALS = ("nan", "inf", "zero", "negative")
@@ -148,6 +148,11 @@ class SignedMinifloat(Part):
         return m
 
 
+def _wide_or_lane(s: Value, narrow: Value, bits: int) -> Value:
+    """The whole significand, or lane 0's with its sign above."""
+    return Cat(s[:8], *[Mux(narrow, s[7], s[i]) for i in range(8, bits)])
+
+
 class MultiplicandHalves(Part):
     """The multiplicand as the lower and the upper rows of the multiplier see it."""
 
@@ -159,7 +164,7 @@ class MultiplicandHalves(Part):
     def elaborate(self, platform) -> Module:
         m = Module()
         s, narrow = self.significand, self.narrow
-        m.d.comb += self.low.eq(Cat(s[:8], *[Mux(narrow, s[7], s[i]) for i in range(8, self.low_bits)]))
+        m.d.comb += self.low.eq(_wide_or_lane(s, narrow, self.low_bits))
         m.d.comb += self.high.eq(Cat(s[:8] & (~narrow).replicate(8), s[8:]))
         return m
 
@@ -175,13 +180,13 @@ class BlockFactors(Part):
     def elaborate(self, platform) -> Module:
         m = Module()
         s, narrow = self.significand, self.narrow
-        m.d.comb += self.x0.eq(Cat(s[:8], *[Mux(narrow, s[7], s[i]) for i in range(8, self.bits)])[:self.bits])
+        m.d.comb += self.x0.eq(_wide_or_lane(s, narrow, self.bits))
         if self.lane_bits:
             m.d.comb += self.x1.eq(s[8:8 + self.lane_bits] & narrow.replicate(self.lane_bits))
         return m
 
 
-class _Chosen:
+class ChosenModes:
     """What the mode says to the parts of an edge."""
 
     def __init__(self, m: Module, design: MorphableDesign, role: str, mode: Value, name: str):
@@ -230,9 +235,9 @@ class MergedEdge(OperandEdge):
         plan, role, design = MergedPlan(self.design), self.role, self.design
         o = Signal(self.layout)
         m.d.comb += self.o.eq(o)
-        before = after = _Chosen(m, design, role, self.mode, "flags")
+        before = after = ChosenModes(m, design, role, self.mode, "flags")
         if self.registered:
-            after = _Chosen(m, design, role, self._held(m, self.mode, "mode"), "flags_then")
+            after = ChosenModes(m, design, role, self._held(m, self.mode, "mode"), "flags_then")
 
         nans: list[Value] = []
         for lane in range(4):
@@ -251,7 +256,7 @@ class MergedEdge(OperandEdge):
             m.d.comb += o.nan.eq(Cat(*nans).any())
         return m
 
-    def _bytes(self, m: Module, plan: MergedPlan, host: Format, own: Value, before: _Chosen) -> list[Value]:
+    def _bytes(self, m: Module, plan: MergedPlan, host: Format, own: Value, before: ChosenModes) -> list[Value]:
         """Both bytes for an 8-bit decoder: the word's while ``own``, recoded 4-bit ones, 0 in other modes."""
         out = []
         for n in range(2):
@@ -267,13 +272,14 @@ class MergedEdge(OperandEdge):
             out.append(self._held(m, join.o, f"code_{host.name}_{n}"))
         return out
 
-    def _gated(self, m: Module, fmt: Format, before: _Chosen) -> Value:
+    def _gated(self, m: Module, fmt: Format, before: ChosenModes) -> Value:
         """The word in the modes of a 16-bit format, else 0."""
         m.submodules[f"gate_{fmt.name}"] = gate = shared(ByteGate(16))
         m.d.comb += [gate.code.eq(self.code), gate.active.eq(before.active(fmt, 1))]
         return self._held(m, gate.o, f"code_{fmt.name}")
 
-    def _multiplied(self, m: Module, plan: MergedPlan, o, nans: list[Value], before: _Chosen, after: _Chosen) -> None:
+    def _multiplied(self, m: Module, plan: MergedPlan, o, nans: list[Value], before: ChosenModes,
+                    after: ChosenModes) -> None:
         role = self.role
         wide, halves = plan.formats(role, 1), plan.formats(role, 2)
         shifted = "shift0" in self.layout.members

@@ -1,8 +1,9 @@
 # amaranth: UnusedElaboratable=no
-"""What a merged PE shares: classes of its modes, hosts of its 4-bit formats, reachable products."""
+"""What modes share: their classes and reachable products, and of a merged PE the hosts of its 4-bit formats."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -14,7 +15,7 @@ from bitkiln.models.formats import Format, Special, get_format
 from ..formats.minifloat import MinifloatDecoder
 from ..formats.posit import _rows
 
-__all__ = ["MergedPlan", "codes_in", "fields_of", "signed_reach"]
+__all__ = ["MergedPlan", "ModePlan", "codes_in", "fields_of", "signed_bits", "signed_reach"]
 
 HOSTS = ("posit8_0", "int8", "fp8_e4m3", "fp8_e5m2")  # cheapest first
 LANE_BITS = 8       # of a significand in a half word
@@ -51,6 +52,11 @@ def codes_in(fmt: Format, host: Format) -> list[int] | None:
     return table
 
 
+def signed_bits(values: Iterable[int], default: int = 1) -> int:
+    """Signed width that holds all of ``values``; ``default`` where there are none."""
+    return max(((~value if value < 0 else value).bit_length() + 1 for value in values), default=default)
+
+
 def signed_reach(pairs: list[tuple[Format, Format]]) -> dict[int, int]:
     """Total shift -> signed width that products need with it, also where they lack their plus one."""
     out: dict[int, int] = {}
@@ -63,20 +69,27 @@ def signed_reach(pairs: list[tuple[Format, Format]]) -> dict[int, int]:
             spans.append({shift: (min(s), max(s)) for shift, s in by_shift.items()})
         for shift_a, a in spans[0].items():
             for shift_w, w in spans[1].items():
-                values = [i * j - owed for i in a for j in w for owed in (0, 1)]
-                width = max((~x if x < 0 else x).bit_length() + 1 for x in values)
+                width = signed_bits(i * j - owed for i in a for j in w for owed in (0, 1))
                 out[shift_a + shift_w] = max(out.get(shift_a + shift_w, 1), width)
     return out
 
 
 @dataclass(frozen=True)
-class MergedPlan:
-    """Derived from the modes alone."""
+class ModePlan:
+    """What follows from the modes alone."""
 
     design: MorphableDesign
 
     def modes(self, lanes: int) -> list[Mode]:
         return [mode for mode in self.design.modes if mode.lanes == lanes]
+
+    def formats(self, role: str, lanes: int) -> list[Format]:
+        """Distinct operand formats of the modes of so many lanes."""
+        return list(dict.fromkeys(getattr(mode, role) for mode in self.modes(lanes)))
+
+
+class MergedPlan(ModePlan):
+    """Of a PE whose modes share one multiplier and one shifter."""
 
     @cached_property
     def wide(self) -> list[Mode]:
@@ -120,26 +133,16 @@ class MergedPlan:
     def half_reach(self) -> dict[int, int]:
         return signed_reach([(mode.activation, mode.weight) for mode in self.halves])
 
-    def formats(self, role: str, lanes: int) -> list[Format]:
-        """Distinct operand formats of the modes of so many lanes."""
-        found: list[Format] = []
-        for mode in self.modes(lanes):
-            fmt = getattr(mode, role)
-            if fmt not in found:
-                found.append(fmt)
-        return found
-
     @cached_property
     def wide_bits(self) -> int:
         """Signed width of a wide significand."""
-        return max([(~s if s < 0 else s).bit_length() + 1 for mode in self.wide for s, _ in fields_of(mode.activation)],
-                   default=LANE_BITS)
+        return signed_bits((s for mode in self.wide for s, _ in fields_of(mode.activation)), LANE_BITS)
 
     @cached_property
     def lane_bits(self) -> int:
         """Signed width of a half's significand."""
         formats = [fmt for mode in self.halves for fmt in (mode.activation, mode.weight)]
-        return max([(~s if s < 0 else s).bit_length() + 1 for fmt in formats for s, _ in fields_of(fmt)], default=1)
+        return signed_bits(s for fmt in formats for s, _ in fields_of(fmt))
 
     @cached_property
     def full(self) -> tuple[bool, bool]:

@@ -33,9 +33,9 @@ from ..arith.multiply import multiplier_for
 from ..arith.shift import SignedShifter
 from ..arith.signed import Term, sum_terms
 from ..emit import shared
-from .merged_edge import ByteGate, ModeFlags, SignedMinifloat
+from .merged_edge import ByteGate, ChosenModes, ModeFlags, SignedMinifloat
 from .merged_lane import NibbleGate, NibbleTable
-from .merged_plan import signed_reach
+from .merged_plan import ModePlan, fields_of, signed_bits, signed_reach
 from .morphable import OperandEdge, PeDataPath, delayed
 
 __all__ = ["PackedEdge", "PackedPath", "PackedPlan"]
@@ -51,79 +51,50 @@ _CUTS = {
 }
 
 
-def _signed_bits(low: int, high: int) -> int:
-    return max((~x if x < 0 else x).bit_length() + 1 for x in (low, high))
-
-
-def _range(fmt: Format) -> tuple[int, int]:
-    """Least and largest number of units of a 4-bit format."""
-    units = [int(value) for value in fmt.units(range(1 << fmt.bits))]
-    return min(units), max(units)
-
-
 def _floating(fmt: Format) -> bool:
     """Whether an operand has an exponent of its own; 4-bit ones are integers of their units."""
     return fmt.family != "int" and fmt.bits > 4
 
 
-class PackedPlan:
-    """Widths and places, derived from the modes alone."""
-
-    def __init__(self, design: MorphableDesign):
-        self.design = design
+class PackedPlan(ModePlan):
+    """Widths and places."""
 
     @cached_property
     def fours(self) -> list[Mode]:
-        return [mode for mode in self.design.modes if mode.lanes == 4]
+        return self.modes(4)
 
     @cached_property
     def pairs(self) -> list[Mode]:
-        return [mode for mode in self.design.modes if mode.lanes == PRODUCTS]
+        return self.modes(PRODUCTS)
 
     @cached_property
     def floats(self) -> list[Mode]:
         return [mode for mode in self.pairs if _floating(mode.activation)]
 
-    def formats(self, role: str, lanes: int) -> list[Format]:
-        """Formats of one operand in the modes of so many lanes, each once."""
-        return list(dict.fromkeys(getattr(mode, role) for mode in self.design.modes if mode.lanes == lanes))
-
-    @cached_property
-    def middle_bits(self) -> int:
-        """Signed width of ``a0 w0 + a1 w1``; 0 without packed modes."""
-        limit = max((2 * mode.activation.max_units * mode.weight.max_units for mode in self.fours), default=0)
-        return self._exact_bits(limit)
-
     @cached_property
     def place(self) -> int:
-        """Bit of the product where the sum of two lanes, or the product of one, begins."""
-        low = max((mode.activation.max_units * mode.weight.max_units for mode in self.fours), default=0)
-        return max(self.middle_bits, self._exact_bits(low))
+        """Signed width of ``a0 w0 + a1 w1``, and so of ``a0 w1`` below: where in the product that sum begins, or the
+        product of one lane. 0 without packed modes."""
+        return self._exact_bits(max((2 * mode.activation.max_units * mode.weight.max_units for mode in self.fours),
+                                    default=0))
 
     def _exact_bits(self, limit: int) -> int:
         # +limit occurs (integers: the square of the most negative one).
-        return _signed_bits(-limit, limit) if limit else 0
+        return signed_bits((-limit, limit)) if limit else 0
 
     def offset(self, role: str) -> int:
         """Place of the operand of a lane that has a multiplier of its own; both together are ``place``."""
         return (self.place + 1) // 2 if role == "activation" else self.place // 2
 
-    def four_bits(self, role: str) -> int:
-        """Signed width of one of the operands that share a multiplier."""
-        return max((_signed_bits(*_range(fmt)) for fmt in self.formats(role, 4)), default=0)
-
-    def pair_bits(self, role: str) -> int:
-        """Signed width of a significand with a multiplier of its own."""
-        return max((fmt.bits if fmt.family == "int" else
-                    _signed_bits(*_range(fmt)) if fmt.bits == 4 else fmt.mantissa_bits + 2
-                    for fmt in self.formats(role, PRODUCTS)), default=0)
+    def significand_bits(self, role: str, lanes: int) -> int:
+        """Signed width of one lane's significand in the modes of so many lanes."""
+        return signed_bits((s for fmt in self.formats(role, lanes) for s, _ in fields_of(fmt)), 0)
 
     def operand_bits(self, role: str) -> int:
         """Signed width of what the multiplier takes."""
         # The lower operand may borrow from the upper one: -8 * 2**9 - 8 is one bit wider than -8.
-        packed = max((_signed_bits(*((value << self.place) + value for value in _range(fmt)))
-                      for fmt in self.formats(role, 4)), default=0)
-        own = self.offset(role) + self.pair_bits(role) if self.pairs else 0
+        packed = signed_bits(((s << self.place) + s for fmt in self.formats(role, 4) for s, _ in fields_of(fmt)), 0)
+        own = self.offset(role) + self.significand_bits(role, PRODUCTS) if self.pairs else 0
         return max(packed, own)
 
     @cached_property
@@ -135,7 +106,7 @@ class PackedPlan:
     def reach(self) -> dict[int, int]:
         """Shift -> signed width of the field before the shifter."""
         out = signed_reach([(mode.activation, mode.weight) for mode in self.floats])
-        fixed = [self.middle_bits] if self.fours else []
+        fixed = [self.place] if self.fours else []
         fixed += [self._exact_bits(mode.dot().max_product) for mode in self.pairs if mode not in self.floats]
         if fixed:
             out[0] = max(out.get(0, 1), *fixed)
@@ -182,33 +153,29 @@ class PackedEdge(OperandEdge):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        plan, role, modes = self.plan, self.role, self.design.modes
+        plan, role = self.plan, self.role
         o = Signal(self.layout)
         m.d.comb += self.o.eq(delayed(m, o.as_value(), "o", int(self.registered)))
-        m.submodules.flags = flags = shared(ModeFlags(self.design))
-        m.d.comb += flags.mode.eq(self.mode)
-        values: list[Value] = [Const(0, 1)] * PRODUCTS
+        chosen = ChosenModes(m, self.design, role, self.mode, "flags")
+        values: list[Value] = []
         shifts: list[list[Value]] = [[] for _ in range(PRODUCTS)]
         nans: list[Value] = []
 
-        def active(fmt: Format, lanes: int) -> Value:
-            index = [i for i, mode in enumerate(modes) if mode.lanes == lanes and getattr(mode, role) == fmt]
-            return Const(1, 1) if len(index) == len(modes) else Cat(*[flags.each[i] for i in index]).any()
-
         if plan.fours:
-            lanes = [self._joined([self._nibble(m, fmt, lane, 4, active(fmt, 4), plan.four_bits(role))
-                                   for fmt in plan.formats(role, 4)]) for lane in range(4)]
+            bits = plan.significand_bits(role, 4)
+            lanes = [reduce(or_, [self._nibble(m, fmt, lane, 4, chosen.active(fmt, 4), bits)
+                                  for fmt in plan.formats(role, 4)]) for lane in range(4)]
             for n in range(PRODUCTS):
                 first, second = lanes[2 * n:2 * n + 2]
                 if role == "weight":
                     first, second = second, first
-                values[n] = first.as_signed() + (second.as_signed() << plan.place)
+                values.append(first.as_signed() + (second.as_signed() << plan.place))
         if plan.pairs:
-            bits = plan.pair_bits(role)
+            bits = plan.significand_bits(role, PRODUCTS)
             for n in range(PRODUCTS):
                 own = []
                 for fmt in plan.formats(role, PRODUCTS):
-                    on = active(fmt, PRODUCTS)
+                    on = chosen.active(fmt, PRODUCTS)
                     if fmt.bits == 4:
                         own.append(self._nibble(m, fmt, n, PRODUCTS, on, bits))
                         continue
@@ -223,8 +190,11 @@ class PackedEdge(OperandEdge):
                     shifts[n].append(unit.shift)
                     if fmt.has_nan:
                         nans.append(unit.nan)
-                placed = Cat(Const(0, plan.offset(role)), self._joined(own)).as_signed()
-                values[n] = values[n] | placed if plan.fours else placed
+                placed = Cat(Const(0, plan.offset(role)), reduce(or_, own)).as_signed()
+                if plan.fours:
+                    values[n] = values[n] | placed
+                else:
+                    values.append(placed)
         for n in range(PRODUCTS):
             m.d.comb += getattr(o, f"x{n}").eq(values[n])
             if shifts[n]:
@@ -247,9 +217,6 @@ class PackedEdge(OperandEdge):
 
     def _extended(self, value: Value, bits: int) -> Value:
         return value[:bits] if len(value) >= bits else Cat(value, value[-1].replicate(bits - len(value)))
-
-    def _joined(self, values: list[Value]) -> Value:
-        return reduce(or_, values)
 
 
 class PackedPath(PeDataPath):
@@ -279,7 +246,7 @@ class PackedPath(PeDataPath):
         packed = Const(1, 1)
         if plan.pairs:
             packed = Const(0, 1)
-            if plan.fours and plan.field_bits > plan.middle_bits:
+            if plan.fours and plan.field_bits > plan.place:
                 m.submodules.flags = flags = shared(ModeFlags(design))
                 m.d.comb += flags.mode.eq(held("multiply", held("decode", self.mode, "mode"), "mode"))
                 packed = flags.nibble
@@ -300,13 +267,13 @@ class PackedPath(PeDataPath):
         m.submodules[f"multiply{n}"] = unit = shared(multiplier_for(*shapes, structure="operator"))
         m.d.comb += [unit.a.eq(getattr(a, f"x{n}")), unit.b.eq(getattr(w, f"x{n}"))]
         product = held("multiply", unit.o, f"product{n}")
-        place, middle = plan.place, plan.middle_bits
+        place = plan.place
         bits: list[Value] = list(product[place:place + plan.field_bits])
         if isinstance(packed, Const):
             field = Cat(*bits).as_signed()
         else:
-            top = bits[middle - 1] & packed
-            field = Cat(*bits[:middle], *[bit & ~packed | top for bit in bits[middle:]]).as_signed()
+            top = bits[place - 1] & packed
+            field = Cat(*bits[:place], *[bit & ~packed | top for bit in bits[place:]]).as_signed()
         if plan.shift_bits:
             shift = Signal(max(plan.reach).bit_length(), name=f"shift{n}_total")
             m.d.comb += shift.eq(getattr(a, f"shift{n}") + getattr(w, f"shift{n}"))

@@ -19,6 +19,8 @@ MAX_PE_PIPELINE = 4
 MERGED_MODES = ("fp4", "posit4_1", "int4", "posit8_0", "fp8_e4m3", "fp8_e5m2", "int8", "int8xfp4", "int8xint4",
                 "posit16_1", "int16")
 PACKED_MODES = ("fp4", "int4", "fp8_e4m3", "int8", "int8xfp4", "int8xint4")
+# Accumulators and modes of the implementations that share multipliers; parallel takes all.
+SHARED = {"merged": (("exact",), MERGED_MODES), "packed": (("exact", "int32"), PACKED_MODES)}
 SHIFT_BLOCK = 32  # places of one step of the coarse shift of 16-bit formats
 # What the issue of such a PE usually holds; any pair of plain formats of 4, 8 or 16 bits is a mode.
 COMMON_MODES = ("fp4", "posit4_1", "int4", "posit8_0", "fp8_e4m3", "fp8_e5m2", "int8", "int8xfp4", "int8xint4",
@@ -138,34 +140,29 @@ class MorphableDesign:
                 raise BitkilnError("accumulator does not fit this mode", where="accumulator.kind",
                                    got=self.accumulator.kind, expected=f"fp32 with {mode.name}")
             mode.dot(self.accumulator)  # int32 needs integers
-        missing = self._unmergeable() if self.implementation == "merged" else None
+        missing = self._unfit(self.implementation)
         if missing:
-            raise BitkilnError("no merged PE for this", where="implementation", got=f"merged with {missing}",
-                               expected=f"an exact accumulator and modes of {', '.join(MERGED_MODES)}",
+            kinds, names = SHARED[self.implementation]
+            raise BitkilnError(f"no {self.implementation} PE for this", where="implementation",
+                               got=f"{self.implementation} with {missing}",
+                               expected=f"an {' or '.join(kinds)} accumulator and modes of {', '.join(names)}",
                                help="implementation parallel takes every mode")
-        if self.implementation == "packed":
-            self._check_packed()
 
     def _smaller(self) -> str:
         # Measured (docs/microarchitecture.md, 'Switchable PE'): sharing pays where a 16-bit mode has the multiplier,
         # shifter and accumulator that narrower lanes fit into. E5M2 lanes fit into no accumulator but their own.
         narrow = [mode.name for mode in self.modes if mode.lanes > 1]
         shares = len(narrow) in range(1, len(self.modes)) and "fp8_e5m2" not in narrow
-        return "merged" if shares and self.multiplier != "luts" and self._unmergeable() is None else "parallel"
+        return "merged" if shares and self.multiplier != "luts" and self._unfit("merged") is None else "parallel"
 
-    def _unmergeable(self) -> str | None:
-        """What the merged data path has no place for; None where it fits."""
-        if self.accumulator.kind != "exact":
-            return f"a {self.accumulator.kind} accumulator"
-        return next((mode.name for mode in self.modes if mode.name not in MERGED_MODES), None)
-
-    def _check_packed(self) -> None:
-        missing = "an fp32 accumulator" if self.accumulator.kind == "fp32" else \
-            next((mode.name for mode in self.modes if mode.name not in PACKED_MODES), None)
-        if missing:
-            raise BitkilnError("no packed PE for this", where="implementation", got=f"packed with {missing}",
-                               expected=f"an exact or int32 accumulator and modes of {', '.join(PACKED_MODES)}",
-                               help="implementation parallel takes every mode")
+    def _unfit(self, implementation: str) -> str | None:
+        """What an implementation has no place for; None where it fits."""
+        if implementation not in SHARED:
+            return None
+        kinds, names = SHARED[implementation]
+        if self.accumulator.kind not in kinds:
+            return f"an {self.accumulator.kind} accumulator"
+        return next((mode.name for mode in self.modes if mode.name not in names), None)
 
     def with_options(self, **options) -> MorphableDesign:
         """A copy with some parameters changed."""

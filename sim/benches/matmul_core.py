@@ -18,6 +18,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, First, RisingEdge
 from cocotb.utils import get_sim_time
 
+from bitkiln.host.packing import beats_of
 from bitkiln.models.design import Job, MatmulDesign
 from bitkiln.models.design.registers import ERRORS, core_registers, job_registers
 from bitkiln.sim.bench_report import parameters, report
@@ -162,15 +163,17 @@ class Bench:
     async def room(self, cycles: int) -> None:
         """Until a job can start: on a small array the one before may take long."""
         since = self.cycles
-        while (status := await self.read("STATUS"))["queue_full"]:
+        while True:
+            status = await self.read("STATUS")
             assert not status["error"], f"ERROR is {await self.read('ERROR')}"
+            if not status["queue_full"]:
+                return
             assert self.cycles - since < cycles, f"no room in {cycles} cycles: {status}"
-        assert not status["error"], f"ERROR is {await self.read('ERROR')}"
 
     def longest(self, case: JobCase) -> int:
         """Cycles in which a job must be done, whatever the stalls."""
-        beats, _, _ = case.results(self.design)
-        return PATIENCE + 60 * (len(beats) + sum(len(b) for b in case.beats(self.design).values()))
+        beats = beats_of(self.design, case.job)
+        return PATIENCE + 60 * (beats.streamed + beats.c + beats.results)
 
     async def finish(self, case: JobCase) -> int:
         """Results of the oldest job, compared; their beats."""
