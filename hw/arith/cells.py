@@ -7,13 +7,13 @@ whose outputs are functions of at most four inputs costs exactly one LUT4 each: 
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Module, Value
+from amaranth.hdl import Const, Module, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..emit import shared
 
-__all__ = ["Part", "AndAdd", "AndAddFirst", "FullAdd", "ripple"]
+__all__ = ["Adder", "AndAdd", "AndAddFirst", "FullAdd", "Part", "ripple"]
 
 
 class Part(wiring.Component):
@@ -32,6 +32,23 @@ class Part(wiring.Component):
     @property
     def module_name(self) -> str:
         return self.label + ("" if self.keep_hierarchy else "_flat")
+
+
+class Adder(Part):
+    """``o = x + y + c``, signed, on one carry chain.
+
+    Kept, because Yosys otherwise fuses neighbouring adders into compressors of LUTs, which take more of them.
+    """
+
+    def __init__(self, x: int, y: int, o: int, keep: bool = True):
+        self.widths = x, y, o
+        super().__init__({"x": In(signed(x)), "y": In(signed(y)), "c": In(1), "o": Out(signed(o))},
+                         f"add_s{x}_s{y}_s{o}", keep)
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        m.d.comb += self.o.eq(self.x + self.y + self.c)
+        return m
 
 
 class AndAdd(Part):

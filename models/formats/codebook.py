@@ -100,9 +100,12 @@ _SPECIAL_VALUES = {3: {"er": 3, "ea": 6}, 4: {"er": 5, "ea": 8}}
 
 
 def builtin_codebooks() -> list[Codebook]:
-    """ternary, nf3, nf4, flint4 and the eight BitMoD types."""
+    """ternary, binary, seq2, nf3, nf4, flint4 and the eight BitMoD types."""
     books = [
         Codebook("ternary", (0, 1, None, -1), weight_only=False),
+        # Grids without a zero (ParetoQ, arXiv 2502.02631): the sign, and two bits of stretched elastic quantisation.
+        Codebook("binary", (-1, 1)),
+        Codebook("seq2", (-0.75, -0.25, 0.25, 0.75)),
         Codebook("nf3", tuple(float(np.float32(v)) for v in _NF3)),
         Codebook("nf4", tuple(float(np.float32(v)) for v in _NF4)),
         Codebook("flint4", (*_FLINT4, *(-v for v in _FLINT4))),

@@ -290,6 +290,8 @@ FP4 = [0, F(1, 2), 1, F(3, 2), 2, 3, 4, 6]
 FLINT = [0, 1, 2, 3, 16, 8, 4, 6]
 LISTS = {
     "ternary": [0, 1, None, -1],
+    "binary": [-1, 1],
+    "seq2": [Fraction(-3, 4), Fraction(-1, 4), Fraction(1, 4), Fraction(3, 4)],
     "nf4": NF4, "nf3": [float(np.float32(v)) for v in NF3],
     "flint4": FLINT + [-v for v in FLINT],
 }

@@ -1,0 +1,1 @@
+"""Bit-serial engine: term decoders, processing elements, group dequantisers and their array."""
