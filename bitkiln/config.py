@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from .engines import engine, engine_names, one_of
+from .engines import default_engine, engine, engine_names, one_of
 from .models.errors import BitkilnError, nearest
 from .schema import SCHEMA_VERSION, Where
 from .yamlfile import Document, parse_yaml, read_yaml
@@ -25,7 +25,7 @@ __all__ = ["ConfigErrors", "Resolved", "json_schema", "load_design", "preset_nam
 PRESETS = Path(__file__).parent / "presets"
 # Keys that say the same: a later layer's replaces the others of its group.
 ALTERNATIVES: dict[tuple, tuple[tuple[str, ...], ...]] = {
-    (): (("pe", "formats", "modes"),), ("target",): (("fpga", "asic"),)}
+    (): (("pe", "formats", "modes", "weights"),), ("target",): (("fpga", "asic"),)}
 
 
 class ConfigErrors(BitkilnError):
@@ -190,7 +190,8 @@ def load_design(path: Path | None = None, *, preset: str | None = None,
     if "engine" not in data and path is not None:
         errors.append(BitkilnError("missing key", where=f"{layers.where(())} engine",
                                    expected=one_of(engine_names())))
-    entry = engine(data.get("engine", "dot_unit"), where=layers.where(("engine",)))
+    pe = given["pe"][0] if "pe" in given else data.get("pe")
+    entry = engine(data.get("engine", default_engine(pe)), where=layers.where(("engine",)))
     model = entry.load("config")
     for key, (value, option) in given.items():
         if key.split(".")[0] in model.model_fields:

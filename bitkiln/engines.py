@@ -12,7 +12,7 @@ from typing import Any
 
 from .models.errors import BitkilnError, nearest
 
-__all__ = ["Engine", "engine", "engine_names", "one_of"]
+__all__ = ["Engine", "default_engine", "engine", "engine_names", "one_of"]
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,31 @@ _ENGINES = {
             bench="sim.benches.matmul_core",
             example=_EXAMPLE_MODES,
         ),
+        Engine(
+            name="bitserial_array",
+            summary="bit-serial processing elements for weights of 1 to 8 bits, with group dequantisers",
+            config="config_bitserial:BitSerialArrayConfig",
+            build="config_bitserial:build_bitserial_array",
+            effective="config_bitserial:effective_bitserial_array",
+            component="hw.dequant.array:BitSerialArray",
+            steps="flow.simulate_bitserial:array_steps",
+            datasheet="flow.bitserial_datasheet:array_datasheet",
+            bench="sim.benches.bitserial",
+            example={"weights": ["bitmod4", "bitmod3", "int8"], "array.rows": 2, "array.columns": 2},
+        ),
     )
 }
 
 
 def engine_names() -> list[str]:
     return list(_ENGINES)
+
+
+def default_engine(pe: object) -> str:
+    """The engine of a description that names none: by its PE."""
+    from .models.design.bitserial import is_serial_pe
+
+    return "bitserial_array" if is_serial_pe(pe) else "dot_unit"
 
 
 def one_of(names: list[str]) -> str:

@@ -12,9 +12,9 @@ from functools import cached_property
 from ..errors import BitkilnError, nearest
 from ..formats import Format, get_format
 from .dot import _integer
-from .weights import WeightType, weight_type
+from .weights import BITMOD_TYPES, WeightType, weight_type
 
-__all__ = ["ACTIVATIONS", "SCALES", "BitSerialDesign"]
+__all__ = ["ACTIVATIONS", "SCALES", "BitSerialDesign", "is_serial_pe", "split_serial_pe"]
 
 ACTIVATIONS = ("fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int8")
 ACCUMULATIONS = ("exact", "aligned")
@@ -308,3 +308,16 @@ class BitSerialDesign:
                                         ("nospecials", not self.specials), ("raw", self.output == "raw")) if on]
         return "_".join([*parts, f"{'pe' if self.placement == 'pe' else 'p'}{self.pipeline}"])
 
+
+def split_serial_pe(name: str) -> tuple[str, str]:
+    """Activation and weight type of a PE name: ``bitmod4`` (with fp16), ``int8xbitmod3``, ``fp16xint4``."""
+    key = name.strip().lower()
+    for activation in ACTIVATIONS:
+        if key.startswith(f"{activation}x"):
+            return activation, key.removeprefix(f"{activation}x")
+    return "fp16", key
+
+
+def is_serial_pe(name: object) -> bool:
+    """Whether only the bit-serial engine has the weight type of a PE name."""
+    return isinstance(name, str) and split_serial_pe(name)[1] in BITMOD_TYPES

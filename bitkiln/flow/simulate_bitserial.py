@@ -1,0 +1,72 @@
+"""The checks of the bit-serial array: random groups, a cocotb bench, and a real network through the RTL."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+from ..config import Resolved
+from ..models.errors import BitkilnError
+from .simulate import Check, Options, Outcome
+from .simulate_dot import run_bench
+
+__all__ = ["array_steps"]
+
+GROUPS = 3000
+BENCH_GROUPS = 200
+STALLS = {"w": 0.3, "a": 0.3, "o": 0.4}
+
+
+def array_steps(resolved: Resolved, options: Options) -> Iterator[Check]:
+    """Checks of `bitkiln sim` for ``bitserial_array``."""
+    from ..hw.dequant.array import BitSerialArray
+    from ..sim.bitserial_network import RtlProduct
+    from ..sim.streams import StreamModel
+
+    if options.jobs is not None:
+        raise BitkilnError("option does not apply", where="--jobs", got=options.jobs,
+                           expected="none: an array runs no jobs", help="for example --engine matmul_core")
+    design = resolved.design
+    options.progress(f"{resolved.name}: building the model")
+    model = StreamModel(BitSerialArray(design))
+    for name, stalls in (("groups", None), ("groups, stalls", STALLS)):
+        yield Check(name, "results", functools.partial(_groups, design, options.seed, model, stalls),
+                    f"{GROUPS} random groups{', stalls on every stream' if stalls else ', every cycle predicted'}")
+    yield Check("cocotb bench", "checks", functools.partial(_bench, resolved, options.seed), "cocotb bench")
+    if design.output == "fp32" and design.accumulate == "exact" and design.scale != "none":
+        for types in _turns(len(design.weights)):
+            names = " + ".join(dict.fromkeys(design.weights[i].name for i in types))
+            yield Check(f"digits mlp, {names}", "results",
+                        functools.partial(_digits, design, types, options.images, RtlProduct(model)),
+                        f"digits mlp through the RTL, weights {names}")
+
+
+def _turns(count: int) -> list[tuple[int, int]]:
+    """Types of the two kinds of layers, so that each has a turn."""
+    return [(at, (at + 1) % count) for at in range(0, count, 2)]
+
+
+def _groups(design: Any, seed: int, model: Any, stalls: dict[str, float] | None) -> Outcome:
+    from ..sim.bitserial_check import check_stream, random_stream
+
+    stream = random_stream(design, GROUPS, seed)
+    results = check_stream(design, stream, stalls=stalls, seed=seed, model=model)
+    details = f"{GROUPS} groups of 1 to {design.group} weights, {int(stream.lengths.sum()):,} weights a column"
+    details += "; stalls on every stream" if stalls else "; cycles equal to the event model"
+    return Outcome(results, 0, details, {"groups": GROUPS, "weights": int(stream.lengths.sum())})
+
+
+def _bench(resolved: Resolved, seed: int) -> Outcome:
+    return run_bench(resolved, resolved.engine.bench,
+                     {"design": resolved.design, "seed": seed, "groups": BENCH_GROUPS}, seed)
+
+
+def _digits(design: Any, types: tuple[int, int], images: int, product: Any) -> Outcome:
+    from ..sim.bitserial_digits import run_serial_digits
+
+    found = run_serial_digits(product, design, types, images)
+    details = (f"accuracy float {found.float_accuracy:.1%}, golden {found.golden_accuracy:.1%}, RTL "
+               f"{found.rtl_accuracy:.1%}; {found.bits_per_weight:.2f} bits a weight; {found.products:,} MACs, "
+               f"{found.products_per_cycle:.2f} per cycle")
+    return Outcome(found.results, int(found.golden_accuracy != found.rtl_accuracy), details, vars(found))
