@@ -1,4 +1,4 @@
-"""Design descriptions of `bitserial_array`."""
+"""Design descriptions of `bitserial_array` and of `dequant_core`, which has its keys and those of memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pydantic import Field
 from .models.errors import BitkilnError
 from .schema import SCHEMA_VERSION, Strict, TargetConfig, Where, check_name, check_target, relocate
 
-__all__ = ["BitSerialArrayConfig", "build_bitserial_array", "effective_bitserial_array"]
+__all__ = ["BitSerialArrayConfig", "DequantCoreConfig", "build_bitserial_array", "build_dequant_core",
+           "effective_bitserial_array", "effective_dequant_core"]
 
 # Key of the description for a parameter of the design.
 PATHS = {"rows": "array.rows", "columns": "array.columns", "accumulate": "accumulator.kind",
@@ -84,6 +85,33 @@ class BitSerialArrayConfig(Strict):
     target: TargetConfig = Field(TargetConfig(), description="Where `bitkiln synth` measures.")
 
 
+class MemoryConfig(Strict):
+    bus_bits: Literal[32, 64, 128, 256] | None = Field(
+        None, description="Word of the weight stream, at which every group begins; by default the narrowest that feeds "
+                          "the lanes.")
+    packings: dict[str, str] = Field(
+        default_factory=dict, description="How the codes of a weight type lie in memory: dense, trits, or bit planes "
+                                          "such as 4+2.")
+    k_chunks: Annotated[int, Field(ge=16, le=1 << 14)] = Field(
+        256, description="Chunks of activations that a buffer holds: bounds K of one job.")
+    channel_scale: bool | None = Field(
+        None, description="A float32 scale of each channel in the stream; by default with integer scales of groups.")
+
+
+class CoreOutputConfig(Strict):
+    format: str = Field("fp32", description="Format of the results: fp32, or any of at most 16 bits.")
+
+
+class DequantCoreConfig(BitSerialArrayConfig):
+    """Keys of a `dequant_core` design description."""
+
+    engine: Literal["dequant_core"] = Field(  # type: ignore[assignment]
+        "dequant_core", description="What is generated.")
+    memory: MemoryConfig = Field(MemoryConfig(), description="Weights and activations on their way in.")
+    output: CoreOutputConfig = Field(  # type: ignore[assignment]
+        CoreOutputConfig(), description="What becomes of a result.")
+
+
 def build_bitserial_array(parsed: BitSerialArrayConfig | None, data: dict[str, Any],
                           where: Where) -> tuple[Any, list[BitkilnError]]:
     """The BitSerialDesign of a description, and all errors beyond the schema's."""
@@ -138,7 +166,8 @@ def build_bitserial_array(parsed: BitSerialArrayConfig | None, data: dict[str, A
             guard=parsed.accumulator.guard, rounding=parsed.accumulator.rounding, scale=parsed.scale.format,
             group=parsed.group.size, groups=parsed.group.per_channel, zero_point=parsed.scale.zero_point,
             dual_scale=parsed.scale.dual, zero_skip=parsed.zero_skip, specials=parsed.specials,
-            placement=parsed.placement, pipeline=parsed.pipeline, output=parsed.output.format)
+            placement=parsed.placement, pipeline=parsed.pipeline,
+            output="fp32" if isinstance(parsed, DequantCoreConfig) else parsed.output.format)
     except BitkilnError as error:
         path = tuple(PATHS.get(error.where or "", error.where or "").split("."))
         errors.append(relocate(error, where(path) if path[0] in BitSerialArrayConfig.model_fields else where(())))
@@ -151,4 +180,44 @@ def effective_bitserial_array(design: Any, config: dict[str, Any]) -> dict[str, 
     config["weights"], config["activation"] = [t.name for t in design.weights], design.activation.name
     del config["pe"]                                    # said by weights and activation
     config["accumulator"]["kind"], config["placement"] = design.accumulate, design.placement
+    return config
+
+
+def build_dequant_core(parsed: DequantCoreConfig | None, data: dict[str, Any],
+                       where: Where) -> tuple[Any, list[BitkilnError]]:
+    """The DequantDesign of a description, and all errors beyond the schema's."""
+    from .models.design.dequant import DequantDesign
+    from .models.formats import get_format
+
+    array, errors = build_bitserial_array(parsed, data, where)
+    if array is None or parsed is None:
+        return None, errors
+    names = [t.name for t in array.weights]
+    for name in parsed.memory.packings:
+        if name not in names:
+            errors.append(BitkilnError("packing of a type that the core does not have",
+                                       where=where(("memory", "packings", name)), got=name, expected=", ".join(names)))
+    try:
+        get_format(parsed.output.format, where="output.format")
+    except BitkilnError as error:
+        errors.append(relocate(error, where(("output", "format"))))
+    if errors:
+        return None, errors
+    bus = parsed.memory.bus_bits
+    try:
+        return DequantDesign(array, tuple(parsed.memory.packings.get(name) for name in names),
+                             None if bus is None else bus // 8, parsed.memory.k_chunks, parsed.output.format,
+                             parsed.memory.channel_scale), errors
+    except BitkilnError as error:
+        path = {"output": ("output", "format"), "bus_bytes": ("memory", "bus_bits"), "k_chunks": ("memory", "k_chunks")}
+        errors.append(relocate(error, where(path.get((error.where or "").split("[")[0], ("memory",)))))
+        return None, errors
+
+
+def effective_dequant_core(design: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """The validated keys with what the design decided."""
+    config = effective_bitserial_array(design.array, config)
+    config["memory"] |= {"bus_bits": 8 * design.bus_bytes, "channel_scale": design.channel_scale,
+                         "packings": {t.name: p.name for t, p in zip(design.array.weights, design.layout.packings,
+                                                                     strict=True)}}
     return config

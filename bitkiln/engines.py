@@ -121,6 +121,17 @@ _ENGINES = {
             bench="sim.benches.bitserial",
             example={"weights": ["bitmod4", "bitmod3", "int8"], "array.rows": 2, "array.columns": 2},
         ),
+        Engine(
+            name="dequant_core",
+            summary="matrix products of packed low-bit weights from memory, through the bit-serial array",
+            config="config_bitserial:DequantCoreConfig",
+            build="config_bitserial:build_dequant_core",
+            effective="config_bitserial:effective_dequant_core",
+            component="hw.dequant.core:DequantCore",
+            steps="flow.simulate_bitserial:core_steps",
+            datasheet="flow.bitserial_datasheet:core_datasheet",
+            example={"weights": ["bitmod4", "bitmod3", "ternary"], "array.rows": 2, "array.columns": 2},
+        ),
     )
 }
 

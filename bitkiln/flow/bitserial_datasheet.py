@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 from ..hw.dequant.array import BitSerialArray, activation_layout, result_layout, weight_layout
+from ..hw.dequant.core import activation_word_layout
+from ..hw.dequant.results import output_layout
+from ..hw.dequant.walk import job_layout
 from ..models.cost.bitserial import pipeline_depth
 from ..models.design.bitserial import BitSerialDesign
+from ..models.design.dequant import DequantDesign
 from .datasheet import Datasheet
 
-__all__ = ["array_datasheet"]
+__all__ = ["array_datasheet", "core_datasheet"]
 
 
 def _types(design: BitSerialDesign) -> str:
@@ -57,3 +61,39 @@ def array_datasheet(design: BitSerialDesign) -> Datasheet:
         {"w__": "weights and metadata of a group", "a__": "activations", "o__": "results, a row at a time",
          "special__": "an entry of the special-value table, taken while not busy",
          "busy": "a channel has begun and its last result was not taken", "stalls": "cycles in which a step waited"})
+
+
+def core_datasheet(design: DequantDesign) -> Datasheet:
+    """README of a core."""
+    array = design.array
+    inner = array_datasheet(array)
+    sums = ("Groups are summed exactly, times their integer scales, and rounded to float32 once" if array.sums_channel
+            else "Each group is rounded to float32 and added in float32 in ascending order")
+    what = (f"Activations times packed weights: up to {array.rows} rows against any number of channels in a job. "
+            f"{sums}; " + ("then comes the channel's float32 scale, one rounding. " if design.channel_scale else "")
+            + (f"Results leave as {design.output.name} (nearest even, saturating)."
+               if design.output.name != "fp32" else "Results leave as float32."))
+    layout = design.layout
+    header = "\n".join(["| header of a group | bits |", "|---|---|",
+                        *(f"| {f.name} | {f.bit} to {f.bit + f.width - 1} |" for f in layout.header)])
+    rows = ["| type | packing | bytes of a full group | bits a weight |", "|---|---|---|---|"]
+    for index, weight in enumerate(array.weights):
+        size = layout.group_bytes(array.group, index)
+        rows.append(f"| {weight.name} | {layout.packings[index].name} | {size} | {8 * size / array.group:.3f} |")
+    stream = (f"Words of {8 * design.bus_bytes} bits. Channels in tiles of {array.columns}: "
+              + ("their float32 scales, one a word, then " if design.channel_scale else "")
+              + "group by group, channel by channel, a header and the codes, each group filled up to a word "
+              "(docs/weight_layouts.md draws the bits).\n\n" + "\n".join(rows) + "\n\n" + header)
+    payloads = "\n".join([*_fields("`job` payload", job_layout(design)), "",
+                          *_fields("`activation` payload", activation_word_layout(design)), "",
+                          f"Activations: chunk by chunk of {array.lanes}, row by row ({array.rows} rows, zeros where "
+                          "the job has fewer); every group begins a new chunk; `last` with the job's last word.", "",
+                          *_fields("`o` payload", output_layout(design)), "",
+                          "Results: tile by tile, row by row, channel by channel; `last` with the job's last one."])
+    return Datasheet(
+        {"What it does": what + "\n\n" + inner.sections["What it does"], "Timing": inner.sections["Timing"],
+         "Weights": stream, "Payloads": payloads},
+        {"job__": "k, group size, channels, rows", "weight__": "packed groups", "activation__": "codes of a chunk",
+         "o__": "results", "special__": "an entry of the special-value table, taken between jobs",
+         "busy": "a job is under way", "mismatch": "a job's activations were too few or too many (sticky)",
+         "stalls": "cycles in which the array held a step back", "starved": "cycles in which it waited for operands"})

@@ -84,7 +84,9 @@ def special_write_layout(design: BitSerialDesign) -> data.StructLayout:
 
 def exponent_bits(design: BitSerialDesign) -> int:
     """Signed width of the exponent that results have at run time; 0 for none."""
-    scale = {"e8m0": 127, "ue4m3": 8, "ue5m3": 16}.get(design.scale, 0)
+    # The top code of e8m0 is NaN: its exponent counts where specials are off, and shows where results are raw.
+    e8m0 = 127 if design.specials and design.output == "fp32" else 128
+    scale = {"e8m0": e8m0, "ue4m3": 8, "ue5m3": 16}.get(design.scale, 0)
     place = design.max_exponent if design.accumulate == "aligned" else 0
     return (scale + place).bit_length() + 1 if scale + place else 0
 

@@ -91,8 +91,7 @@ class GroupDequantiser(wiring.Component):
     def _accumulate(self, m: Module) -> None:
         design = self.design
         # Room for the zero-point's part and for every place of the scale.
-        most = design.max_operand * design.group * (design.max_weight + (
-            1 << design.zero_point - 1 << design.zero_shift if design.zero_point else 0))
+        most = design.max_operand * design.group * design.max_difference
         held = Signal(signed(1 + most.bit_length() + design.scale_bits - 1), name="moving", reset_less=True)
         result = Signal(signed(design.result_bits), name="result_q", reset_less=True)
         first = self.start & self.fresh if not design.zero_point else Signal(name="first")

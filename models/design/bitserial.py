@@ -171,6 +171,19 @@ class BitSerialDesign:
         """Largest magnitude of a weight, in common units."""
         return max(t.max_units << self.offset(i) for i, t in enumerate(self.weights))
 
+    @cached_property
+    def max_difference(self) -> int:
+        """Largest magnitude of a weight less its zero-point, in common units."""
+        if not self.zero_point:
+            return self.max_weight
+        half = 1 << self.zero_point - 1
+        found = []
+        for i, t in enumerate(self.weights):
+            values = [v or 0 for v in t.values] + ([-t.max_units, t.max_units] if t.special_code is not None else [])
+            found += [(max(values) << self.offset(i)) + (half << self.zero_shift),
+                      (half - 1 << self.zero_shift) - (min(values) << self.offset(i))]
+        return max(found)
+
     @property
     def code_bits(self) -> int:
         """Bits of a weight code's field: the widest type's."""
@@ -199,7 +212,9 @@ class BitSerialDesign:
         """Largest magnitude of an activation, in its units."""
         if self.activation.family == "int":
             return 128
-        return ((1 << self.significand_bits) - 1) << self.max_exponent
+        # The top significand of fp8_e4m3's top exponent is NaN.
+        nan = self.specials and self.activation.has_nan and not self.activation.has_inf
+        return ((1 << self.significand_bits) - 1 - nan) << self.max_exponent
 
     @property
     def product_exponent(self) -> int:
@@ -234,7 +249,7 @@ class BitSerialDesign:
         rounding can carry)."""
         if self.accumulate == "exact":
             return self.significand_bits + self.max_exponent
-        return self.significand_bits + self.guard + (self.rounding == "rne")
+        return self.significand_bits + self.guard
 
     @cached_property
     def max_operand(self) -> int:
@@ -253,9 +268,7 @@ class BitSerialDesign:
     @cached_property
     def max_scaled(self) -> int:
         """Largest magnitude of a scaled group sum, zero-point included."""
-        most = self.max_operand * self.group
-        weight = self.max_weight + (1 << self.zero_point - 1 << self.zero_shift if self.zero_point else 0)
-        return most * weight * ((1 << self.scale_bits) - 1)
+        return self.max_operand * self.group * self.max_difference * ((1 << self.scale_bits) - 1)
 
     @cached_property
     def result_bits(self) -> int:

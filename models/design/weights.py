@@ -9,6 +9,7 @@ form where that has fewer (no signed binary form has less; Reitwiesner, 1960). A
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, cached_property
@@ -110,6 +111,9 @@ class WeightType:
         if self.special_code is None and self.specials:
             raise BitkilnError("special values without a code", where=where, got=str(self.specials),
                                expected="special_code")
+        if self.special_code is not None and (self.booth or not 0 <= self.special_code < len(self.values)):
+            raise BitkilnError("no place for a special value", where=where, got=f"special_code {self.special_code}",
+                               expected=f"a code of {self.bits} bits, of a type without Booth digits")
         if len(self.specials) > SPECIALS:
             raise BitkilnError("too many special values", where=where, got=len(self.specials),
                                expected=f"at most {SPECIALS}")
@@ -182,15 +186,19 @@ class WeightType:
         return float(Fraction(units) * Fraction(2) ** self.unit_exponent)
 
     def _neighbours(self, value: int, limit: int) -> str:
-        fits = [v for v in range(-(1 << MAX_UNITS_BITS), 1 << MAX_UNITS_BITS) if len(signed_digits(v)) <= limit]
-        below, above = max(v for v in fits if v < value), min(v for v in fits if v > value)
-        return f"{self.real(below):g} and {self.real(above):g}"
+        most = (1 << MAX_UNITS_BITS) - 1
+        sides = (range(value - 1, -most - 1, -1), range(value + 1, most + 1))
+        beside = [next((v for v in side if len(signed_digits(v)) <= limit), None) for side in sides]
+        return " and ".join(f"{self.real(v):g}" for v in beside if v is not None)
 
     def with_specials(self, values: tuple[float, ...], max_terms: int | None = None) -> WeightType:
         """The type with other special values (in real numbers), each checked."""
         unit = Fraction(2) ** self.unit_exponent
         units = []
         for value in values:
+            if not math.isfinite(value):
+                raise BitkilnError("not a usable number", where=f"{self.name} special value", got=str(value),
+                                   expected="a finite number")
             exact = Fraction(value) / unit
             if exact.denominator != 1:
                 raise BitkilnError("special value is not on the grid", where=f"{self.name} special value", got=value,

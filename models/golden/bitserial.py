@@ -9,6 +9,7 @@ shift); that is defined chunk by chunk here, in integers too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from ..errors import BitkilnError
 from ..formats import Special, get_format
 from .integers import to_float64_odd
 
-__all__ = ["BitSerialResult", "GroupStream", "bitserial"]
+__all__ = ["BitSerialResult", "GroupStream", "aligned_error_bound", "bitserial"]
 
 FP32_NAN = 0x7FC00000
 
@@ -247,6 +248,24 @@ def _aligned_sum(design: BitSerialDesign, sign: np.ndarray, significand: np.ndar
         signed = np.where(sign[:, at].astype(bool), -kept, kept)
         total = total + signed @ w[:, at].T
     return total, group
+
+
+def aligned_error_bound(design: BitSerialDesign, weights: int, place: int) -> Fraction:
+    """Most that the sum of an ``aligned`` group can be off, in units of ``2**design.product_exponent``.
+
+    In units of its last guard bit a cut activation is off by less than one (a rounded one by a half or less), times its
+    weight. Where the group's exponent grows the sum is rounded down, by less than one of the units then; they at least
+    double each time, so all floors together lose less than two of the last.
+
+    Parameters
+    ----------
+    weights : int
+        Sum of the magnitudes of the group's weights, in common units.
+    place : int
+        Of the group, ``BitSerialResult.exponent`` where the scale has none.
+    """
+    each = Fraction(1, 2) if design.rounding == "rne" else 1
+    return (each * weights + 2) * Fraction(2) ** (place - design.guard)
 
 
 def _fp32(design: BitSerialDesign, found: dict[str, np.ndarray], nan: np.ndarray) -> np.ndarray:

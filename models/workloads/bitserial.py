@@ -21,6 +21,8 @@ __all__ = ["EngineMatrix", "design_for", "matmul"]
 
 HALF = 24          # bits of the lower part of a group sum
 PIECE = 20         # bits of the lower part of an activation
+PRODUCTS = 1 << 18 # of a group's matrices at once: they stay in the cache, and OpenBLAS starts no threads for them
+EXACT = 1 << 53    # below, float64 holds every integer, so products of matrices of them are exact in any order
 
 
 def design_for(quantised: GroupQuantized, **options) -> BitSerialDesign:
@@ -146,6 +148,33 @@ class EngineMatrix:
             out[at] = found << self.design.offset(index)
         return out
 
+    @cached_property
+    def scaled_units(self) -> np.ndarray:
+        """int64 (N, K): weights less their zero-points, times the integers of their scales."""
+        value = self.units
+        if self.design.zero_point:
+            value = value - np.repeat(self.zero << self.design.zero_shift, self.lengths, axis=1)
+        scale = self._scale_parts(self.scale)[0]
+        if self.design.dual_scale:
+            scale = np.where(value < 0, self._scale_parts(self.scale_negative)[0], scale)
+        return value * scale
+
+    def _scale_parts(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Integers and exponents of scale codes, (N, K)."""
+        parts = _multiplier(self.design, np.repeat(codes, self.lengths, axis=1))
+        return tuple(np.broadcast_to(part, self.shape) for part in parts)
+
+    @cached_property
+    def factors(self) -> np.ndarray:
+        """float64 (K, N), exact: what each unit of an activation adds to a result."""
+        return np.ascontiguousarray(np.ldexp(self.scaled_units.astype(np.float64),
+                                             self.design.result_exponent + self._scale_parts(self.scale)[1]).T)
+
+    @cached_property
+    def reach(self) -> int:
+        """Largest sum of magnitudes of ``scaled_units`` of a channel."""
+        return int(np.abs(self.scaled_units).sum(axis=1).max(initial=0))
+
     def tile(self, activations: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> GroupStream:
         """The stream of one tile: rows of activation codes (R, K) against channels (C); an index of -1 stands for
         a row or channel that is not there (zeros)."""
@@ -178,6 +207,8 @@ def matmul(matrix: EngineMatrix, activations: np.ndarray) -> np.ndarray:
     if np.any(fmt.unpack(activations).special):
         raise BitkilnError("NaN or Inf among activations", where="activations", expected="finite values")
     units = fmt.units(activations).astype(np.int64) << (fmt.unit_exponent - design.activation.unit_exponent)
+    if int(np.abs(units).max(initial=0)) * matrix.reach < EXACT:
+        return _short(matrix, units.astype(np.float64))
     high, low = (units >> PIECE).astype(np.float64), (units & ((1 << PIECE) - 1)).astype(np.float64)
     starts = np.concatenate(([0], np.cumsum(matrix.lengths)))
     shape = (len(activations), matrix.shape[0])
@@ -193,7 +224,8 @@ def matmul(matrix: EngineMatrix, activations: np.ndarray) -> np.ndarray:
 
         pairs = [(weights, matrix.scale[:, g])]
         if design.dual_scale:
-            pairs = [(np.maximum(weights, 0), matrix.scale[:, g]), (np.minimum(weights, 0), matrix.scale_negative[:, g])]
+            pairs = [(np.maximum(weights, 0), matrix.scale[:, g]),
+                     (np.minimum(weights, 0), matrix.scale_negative[:, g])]
         for w, scale in pairs:
             value = total(w)
             if design.zero_point:
@@ -205,6 +237,22 @@ def matmul(matrix: EngineMatrix, activations: np.ndarray) -> np.ndarray:
                 parts.append(_round(upper, lower, design.result_exponent + exponent))
                 upper, lower = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     return np.stack(parts, axis=2) if design.floating_scale else _round(upper, lower, design.result_exponent)
+
+
+def _short(matrix: EngineMatrix, units: np.ndarray) -> np.ndarray:
+    """Results where no sum can leave float64's integers (times a power of two, in each channel and group)."""
+    channels = matrix.shape[0]
+    if not matrix.design.floating_scale:
+        return (units @ matrix.factors + 0.0).astype(np.float32)
+    found = np.empty((len(matrix.lengths), len(units), channels), np.float32)
+    ends = np.cumsum(matrix.lengths)
+    step = max(1, PRODUCTS // (channels * int(matrix.lengths.max(initial=1))))
+    for top in range(0, len(units), step):
+        some = units[top:top + step]
+        for g, (start, end) in enumerate(zip(ends - matrix.lengths, ends, strict=True)):
+            with np.errstate(over="ignore"):
+                found[g, top:top + step] = some[:, start:end] @ matrix.factors[start:end] + 0.0
+    return np.moveaxis(found, 0, 2)
 
 
 def _multiplier(design: BitSerialDesign, code: np.ndarray) -> tuple[np.ndarray | int, np.ndarray | int]:

@@ -1,0 +1,328 @@
+# amaranth: UnusedElaboratable=no
+"""Dequantising matrix core: packed weights and activations in, results out.
+
+::
+
+    weight (bus words) ──► distributor ──► GroupReader x columns ──┐
+                               │ channel scales                    ├─► chunks ──► BitSerialArray ──► ResultStage ──► o
+    activation (L codes) ──► two buffers x rows ───────────────────┘                                    ▲
+    job {k, group, channels, rows} ──► distributor, sequencer ──────────────────────── visits ──────────┘
+
+The weight stream of a job, channel tile by channel tile (as many channels as the array has columns, fewer in the last
+one): the channels' float32 scales, a bus word each, then for each group of K, channel by channel, the packed group
+(`models.design.layouts`). Activations are given once a job: chunk by chunk, row by row, the lanes' codes; every group
+begins a new chunk, filled up at its end with anything. ``last`` stands with a job's last word.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from bitkiln.models.design.dequant import DequantDesign
+
+from ..emit import shared
+from .array import BitSerialArray, special_write_layout
+from .reader import GroupReader
+from .results import ResultStage, output_layout, visit_layout
+from .terms import special_terms
+from .walk import Walk, job_layout
+
+__all__ = ["DequantCore", "activation_word_layout"]
+
+SCALES = 4   # tiles of channel scales that wait
+
+
+def activation_word_layout(design: DequantDesign) -> data.StructLayout:
+    """A row's codes of one chunk, lane 0 lowest; ``last`` with the job's last one."""
+    return data.StructLayout({"codes": design.array.lanes * design.array.activation.bits, "last": 1})
+
+
+class _Queue(wiring.Component):
+    """A few words of registers-and-memory between two parts."""
+
+    def __init__(self, width: int, depth: int):
+        self.width, self.depth = width, 1 << max((depth - 1).bit_length(), 1)
+        super().__init__({"i": In(stream.Signature(width)), "o": Out(stream.Signature(width))})
+
+    @property
+    def module_name(self) -> str:
+        return f"queue_{self.width}x{self.depth}"
+
+    @property
+    def parameters(self) -> dict:
+        return {"width": self.width, "depth": self.depth}
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=self.width, depth=self.depth, init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        head, tail = Signal(range(self.depth)), Signal(range(self.depth))
+        level = Signal(range(self.depth + 1))
+        put, get = self.i.valid & self.i.ready, self.o.valid & self.o.ready
+        m.d.comb += [self.i.ready.eq(level != self.depth), self.o.valid.eq(level != 0), write.addr.eq(tail),
+                     write.data.eq(self.i.payload), write.en.eq(put), read.addr.eq(head), self.o.payload.eq(read.data)]
+        with m.If(put):
+            m.d.sync += tail.eq(tail + 1)
+        with m.If(get):
+            m.d.sync += head.eq(head + 1)
+        m.d.sync += level.eq(level + put - get)
+        return m
+
+
+class DequantCore(wiring.Component):
+    """The core.
+
+    Parameters
+    ----------
+    design : DequantDesign
+
+    Members
+    -------
+    job : In(stream of job_layout)
+        One runs, the next one may wait; its weights and activations can be given at once.
+    weight : In(stream of 8 * bus_bytes bits), activation : In(stream of activation_word_layout)
+    special : In(stream of special_write_layout), with types that have special values
+        Taken only between jobs.
+    o : Out(stream of output_layout)
+        Tile by tile, row by row, channel by channel.
+    busy : Out(1)
+        A job is under way.
+    mismatch : Out(1)
+        A job's activations were not as many as it has chunks times rows (sticky; results are then worthless).
+    stalls, starved : Out(32)
+        Cycles in which the array held a step back, in which it waited for weights or activations.
+    """
+
+    def __init__(self, design: DequantDesign):
+        self.design = design
+        self.array = BitSerialArray(design.array)
+        members = {"job": In(stream.Signature(job_layout(design))),
+                   "weight": In(stream.Signature(8 * design.bus_bytes)),
+                   "activation": In(stream.Signature(activation_word_layout(design))),
+                   "o": Out(stream.Signature(output_layout(design))), "busy": Out(1), "mismatch": Out(1),
+                   "stalls": Out(32), "starved": Out(32)}
+        if special_terms(design.array):
+            members["special"] = In(stream.Signature(special_write_layout(design.array)))
+        super().__init__(members)
+
+    @property
+    def module_name(self) -> str:
+        return f"{self.design.name}_core"
+
+    @property
+    def parameters(self) -> dict:
+        d = self.design
+        return {**self.array.parameters, "bus_bytes": d.bus_bytes, "k_chunks": d.k_chunks, "output": d.output.name,
+                "packings": [p.name for p in d.layout.packings], "channel_scale": d.channel_scale}
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        design = self.design
+        self.distributor, self.sequencer = Walk(m, design, "distributor"), Walk(m, design, "sequencer")
+        m.submodules.array = self.inner = inner = shared(self.array)
+        m.submodules.results = results = shared(ResultStage(design))
+        self.readers = []
+        for c in range(design.array.columns):
+            m.submodules[f"reader{c}"] = reader = shared(GroupReader(design))
+            self.readers.append(reader)
+        self._jobs(m)
+        self._distribute(m, results)
+        ready, buffer, chunk, taken = self._buffers(m)
+        self._sequence(m, results, ready, buffer, chunk, taken)
+        m.d.comb += [results.i.payload.eq(inner.o.payload), results.i.valid.eq(inner.o.valid),
+                     inner.o.ready.eq(results.i.ready), self.o.payload.eq(results.o.payload),
+                     self.o.valid.eq(results.o.valid), results.o.ready.eq(self.o.ready),
+                     self.stalls.eq(inner.stalls)]
+        idle = ~self.distributor.busy & ~self.sequencer.busy & ~inner.busy & results.idle
+        m.d.comb += self.busy.eq(~idle | self.visits.o.valid)
+        if special_terms(design.array):
+            m.d.comb += [inner.special.payload.eq(self.special.payload),
+                         inner.special.valid.eq(self.special.valid & ~self.busy),
+                         self.special.ready.eq(inner.special.ready & ~self.busy)]
+        return m
+
+    def _jobs(self, m: Module) -> None:
+        """A job goes to distributor and sequencer, to each when it is free."""
+        given = Signal()      # the distributor has it already
+        to_distributor, to_sequencer = Signal(), Signal()
+        m.d.comb += [to_distributor.eq(self.job.valid & ~given & ~self.distributor.busy),
+                     to_sequencer.eq(self.job.valid & (given | to_distributor) & ~self.sequencer.busy),
+                     self.job.ready.eq(to_sequencer)]
+        with m.If(to_sequencer):
+            m.d.sync += given.eq(0)
+            self.sequencer.start(self.job.payload)
+        with m.Elif(to_distributor):
+            m.d.sync += given.eq(1)
+        with m.If(to_distributor):
+            self.distributor.start(self.job.payload)
+        self.starts = to_distributor
+
+    def _distribute(self, m: Module, results) -> None:
+        """Channel scales to their queue, the words of each group to its column."""
+        design, walk = self.design, self.distributor
+        columns = design.array.columns
+        column = Signal(range(columns))
+        word = Signal(range(design.record_words + 1))
+        scales = Signal(init=int(design.channel_scale))      # the tile's scales come first
+        take = Signal()
+        m.d.comb += [take.eq(self.weight.valid & self.weight.ready)]
+        if design.channel_scale:
+            m.submodules.scales = queue = shared(_Queue(32, SCALES * columns))
+            m.d.comb += [queue.i.payload.eq(self.weight.payload[:32]),
+                         queue.i.valid.eq(self.weight.valid & walk.busy & scales),
+                         results.scale.payload.eq(queue.o.payload), results.scale.valid.eq(queue.o.valid),
+                         queue.o.ready.eq(results.scale.ready)]
+            scale_ready: Value = queue.i.ready
+        else:
+            scale_ready = Const(0, 1)
+        room = Array([reader.room for reader in self.readers])[column]
+        m.d.comb += self.weight.ready.eq(walk.busy & Mux(scales, scale_ready, room))
+        # Words of the group: by its type, which stands in its first word.
+        kind = self._kind(m, word)
+        needed = Signal(range(design.record_words + 1))
+        m.d.comb += needed.eq(self._words(m, walk.length, kind))
+        last_word = word + 1 == needed
+        last_column = column + 1 == walk.columns
+        for c, reader in enumerate(self.readers):
+            m.d.comb += [reader.word.eq(self.weight.payload), reader.last.eq(last_word),
+                         reader.write.eq(take & ~scales & (column == c))]
+        with m.If(take & scales):
+            m.d.sync += column.eq(Mux(last_column, 0, column + 1))
+            with m.If(last_column):
+                m.d.sync += scales.eq(0)
+        with m.Elif(take):
+            m.d.sync += word.eq(Mux(last_word, 0, word + 1))
+            with m.If(last_word):
+                m.d.sync += column.eq(Mux(last_column, 0, column + 1))
+                with m.If(last_column):
+                    walk.next_group()
+                    if design.channel_scale:
+                        with m.If(walk.last_group):
+                            m.d.sync += scales.eq(1)
+
+    def _kind(self, m: Module, word: Value) -> Value:
+        fields = {f.name: f for f in self.design.layout.header}
+        if "type" not in fields:
+            return Const(0, 1)
+        field, held = fields["type"], Signal(fields["type"].width, name="kind_held", reset_less=True)
+        now = self.weight.payload[field.bit:field.bit + field.width]
+        kind = Signal(field.width, name="kind")
+        m.d.comb += kind.eq(Mux(word == 0, now, held))
+        m.d.sync += held.eq(kind)
+        return kind
+
+    def _words(self, m: Module, length: Value, kind: Value) -> Value:
+        """Bus words of a group of ``length`` codes of a type."""
+        layout, bus = self.design.layout, self.design.bus_bytes
+        sizes = []
+        for index, p in enumerate(layout.packings):
+            size: Value = Const(layout.header_bytes)
+            if p.trits:
+                fifth = Signal(range(self.design.array.group // 5 + 2), name=f"fifth{index}")
+                # Exact for lengths up to 1,024 + 4: (n + 4) * 3277 >> 14 is the quotient by five.
+                m.d.comb += fifth.eq(((length + 4) * 3277) >> 14)
+                size = size + fifth
+            else:
+                for width in p.planes:
+                    size = size + ((length * width + 7) >> 3)
+            sizes.append((size + (bus - 1)) >> (bus - 1).bit_length())
+        chosen = sizes[-1]
+        for index in reversed(range(len(sizes) - 1)):
+            chosen = Mux(kind == index, sizes[index], chosen)
+        return chosen
+
+    def _buffers(self, m: Module):
+        """Two buffers of activations for each row: one is read, the other one filled."""
+        design, array = self.design, self.design.array
+        chunks = 1 << (design.k_chunks - 1).bit_length()
+        level, fill, read = Signal(2), Signal(), Signal()
+        row, at = Signal(range(array.rows)), Signal(range(chunks))
+        counts = [Signal(range(chunks + 1), name=f"chunks{i}", reset_less=True) for i in range(2)]
+        take, done = Signal(), Signal()
+        last_row = row == array.rows - 1
+        m.d.comb += [self.activation.ready.eq(level != 2), take.eq(self.activation.valid & self.activation.ready)]
+        with m.If(take):
+            m.d.sync += row.eq(Mux(last_row | self.activation.payload.last, 0, row + 1))
+            with m.If(last_row | self.activation.payload.last):
+                m.d.sync += at.eq(at + 1)
+            with m.If(self.activation.payload.last):
+                m.d.sync += [at.eq(0), fill.eq(~fill)]
+                for i in range(2):
+                    with m.If(fill == i):
+                        # A job that ends inside a chunk's rows is told apart by a count that no job has.
+                        m.d.sync += counts[i].eq(Mux(last_row, at + 1, 0))
+        with m.If(done):
+            m.d.sync += read.eq(~read)
+        m.d.sync += level.eq(level + (take & self.activation.payload.last) - done)
+        address, en = Signal(range(chunks)), Signal()
+        ports = []
+        for r in range(array.rows):
+            m.submodules[f"activations{r}"] = memory = Memory(shape=array.lanes * array.activation.bits,
+                                                              depth=2 * chunks, init=[])
+            write, port = memory.write_port(), memory.read_port()
+            m.d.comb += [write.addr.eq(Cat(at, fill)), write.data.eq(self.activation.payload.codes),
+                         write.en.eq(take & (row == r)), port.addr.eq(Cat(address, read)), port.en.eq(en)]
+            ports.append(port)
+        have = Mux(read, counts[1], counts[0])
+        return level != 0, (ports, address, en, done), have, take
+
+    def _sequence(self, m: Module, results, ready: Value, buffer, have: Value, taken: Value) -> None:
+        """Chunks of all columns, one after the other, to the array; and word of each emission to the results."""
+        design, array, walk = self.design, self.design.array, self.sequencer
+        ports, address, en, done = buffer
+        lanes = array.lanes
+        used = Signal(range(array.group + 1))          # weights of the group that have gone
+        chunk = Signal.like(address, name="chunk")
+        left = Signal(range(array.group + 1))
+        m.d.comb += left.eq(walk.length - used)
+        last_chunk = left <= lanes
+        emits = last_chunk & (walk.last_group if array.sums_channel else Const(1, 1))
+        full = Cat(~(c < walk.columns) | reader.full for c, reader in enumerate(self.readers)).all()
+        # The visit tells the result stage; its queue has room for all that the array can have under way.
+        m.submodules.visits = self.visits = visits = shared(_Queue(
+            visit_layout(design).size, self.array.depth // array.rows + 4))
+        visit = Signal(visit_layout(design), name="visit")
+        first_group = Signal(init=1)
+        m.d.comb += [visit.rows.eq(walk.job.rows), visit.columns.eq(walk.columns), visit.first.eq(first_group),
+                     visit.final.eq(walk.last_group), visit.last.eq(walk.last_group & walk.last_tile),
+                     visits.i.payload.eq(visit.as_value()), results.visit.payload.eq(visits.o.payload),
+                     results.visit.valid.eq(visits.o.valid), visits.o.ready.eq(results.visit.ready)]
+        held = Signal()                                  # the register of a chunk is full
+        room = ~held | self.inner.w.ready
+        go = Signal()
+        wanting = walk.busy & room
+        m.d.comb += [go.eq(wanting & ready & full & (~emits | visits.i.ready)), visits.i.valid.eq(go & emits),
+                     en.eq(go), address.eq(chunk)]
+        with m.If(wanting & ~go):
+            m.d.sync += self.starved.eq(self.starved + 1)
+        with m.If(go):
+            m.d.sync += held.eq(1)
+        with m.Elif(self.inner.w.ready):
+            m.d.sync += held.eq(0)
+        word = Signal(self.array.signature.members["w"].signature.members["payload"].shape, reset_less=True)
+        with m.If(go):
+            m.d.sync += [word.mask.eq(Cat(lane < left for lane in range(lanes))), word.first.eq(used == 0),
+                         word.last.eq(last_chunk), word.emit.eq(walk.last_group)]
+            for c, reader in enumerate(self.readers):
+                there = c < walk.columns
+                m.d.sync += [word.codes[c].as_value().eq(Mux(there, reader.codes, 0)),
+                             word.groups[c].as_value().eq(Mux(there, reader.group.as_value(), 0))]
+        for c, reader in enumerate(self.readers):
+            there = c < walk.columns
+            m.d.comb += [reader.length.eq(walk.length), reader.next.eq(go & ~last_chunk & there),
+                         reader.done.eq(go & last_chunk & there)]
+        with m.If(go):
+            m.d.sync += [used.eq(Mux(last_chunk, 0, used + lanes)), chunk.eq(chunk + 1)]
+            with m.If(last_chunk):
+                m.d.sync += first_group.eq(walk.last_group)
+                walk.next_group()
+                with m.If(walk.last_group):
+                    m.d.sync += chunk.eq(0)
+                    with m.If(chunk + 1 != have):
+                        m.d.sync += self.mismatch.eq(1)
+        m.d.comb += done.eq(go & last_chunk & walk.last_group & walk.last_tile)
+        m.d.comb += [self.inner.w.valid.eq(held), self.inner.a.valid.eq(held), self.inner.w.payload.eq(word)]
+        m.d.comb += [self.inner.a.payload[r].as_value().eq(port.data) for r, port in enumerate(ports)]

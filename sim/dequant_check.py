@@ -1,0 +1,134 @@
+"""Random jobs through the dequantising core at full simulation speed, against its golden model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bitkiln.host.dequant import activation_chunks, order_results, weight_stream
+from bitkiln.hw.dequant.core import DequantCore
+from bitkiln.hw.dequant.results import output_layout
+from bitkiln.hw.dequant.terms import special_terms
+from bitkiln.hw.dequant.walk import job_layout
+from bitkiln.models.design.dequant import DequantDesign, DequantJob
+from bitkiln.models.errors import FAILED, BitkilnError
+from bitkiln.models.golden.dequant import DequantWeights, dequant_matmul
+
+from .bitserial_check import bits_of, pack_bits, random_activations
+from .streams import StreamModel, StreamRun
+
+__all__ = ["CoreJob", "check_jobs", "job_word", "random_job", "run_jobs"]
+
+
+@dataclass(frozen=True)
+class CoreJob:
+    """A job with its operands."""
+
+    job: DequantJob
+    activations: np.ndarray
+    weights: DequantWeights
+
+
+def job_word(design: DequantDesign, job: DequantJob) -> int:
+    """Payload of the ``job`` stream."""
+    layout = job_layout(design)
+    return sum(getattr(job, name) << layout[name].offset for name in ("k", "group", "channels", "rows"))
+
+
+def random_job(design: DequantDesign, rng: np.random.Generator, *, most_k: int = 200, most_channels: int = 20,
+               specials: float = 0.002) -> CoreJob:
+    """A job of random shape, every group with a type and metadata of its own."""
+    array = design.array
+    group = int(rng.choice([array.group, rng.integers(1, array.group + 1), max(array.lanes, 1)]))
+    group = min(group, array.group)
+    limit = group * array.groups if array.sums_channel else most_k
+    k = int(rng.integers(1, min(most_k, limit) + 1))
+    job = DequantJob(k, group, int(rng.integers(1, most_channels + 1)), int(rng.integers(1, array.rows + 1)))
+    while job.chunks(array.lanes) > design.k_chunks:
+        job = DequantJob(job.k // 2, group, job.channels, job.rows)
+    return CoreJob(job.check(design), random_activations(array, (job.rows, job.k), rng, specials),
+                   random_weights(design, job, rng))
+
+
+def random_weights(design: DequantDesign, job: DequantJob, rng: np.random.Generator) -> DequantWeights:
+    """Codes that can be packed, and metadata of every kind."""
+    array = design.array
+    groups = len(job.lengths)
+    shape = (job.channels, groups)
+    types = rng.integers(0, len(array.weights), shape)
+    wide = np.repeat(types, job.lengths, axis=1)
+    codes = np.zeros(wide.shape, np.int64)
+    for index, packing in enumerate(design.layout.packings):
+        legal = np.setdiff1d(np.arange(1 << packing.bits), packing.illegal)
+        codes = np.where(wide == index, rng.choice(legal, wide.shape), codes)
+    scale = rng.integers(0, 1 << array.scale_code_bits, (2, *shape))
+    if array.floating_scale:
+        middle = {"e8m0": 127, "ue4m3": 56, "ue5m3": 120}[array.scale]
+        usual = np.clip(middle + rng.integers(-20, 21, scale.shape), 0, (1 << array.scale_code_bits) - 2)
+        scale = np.where(rng.random(scale.shape) < 0.98, usual, scale)
+    bits = array.zero_point
+    zero = rng.integers(-(1 << bits - 1), 1 << bits - 1, shape) if bits else np.zeros(shape, np.int64)
+    has_special = np.array([t.special_code is not None for t in array.weights])
+    special = np.where(has_special[types], rng.integers(0, 4, shape), 0)
+    channel = np.ldexp(rng.normal(1, 0.3, job.channels), rng.integers(-12, 3, job.channels)).astype(np.float32)
+    return DequantWeights(codes, types, special, scale[0], scale[1], zero, channel)
+
+
+def run_jobs(design: DequantDesign, jobs: Sequence[CoreJob], *, model: StreamModel | None = None,
+             stalls: dict[str, float] | None = None, seed: int = 0) -> tuple[StreamRun, int]:
+    """The core's streams for jobs that follow each other; the run and the number of results."""
+    model = StreamModel(DequantCore(design)) if model is None else model
+    array = design.array
+    data = np.concatenate([weight_stream(design, j.job, j.weights) for j in jobs])
+    if design.bus_bytes <= 8:
+        words = data.view("<u4" if design.bus_bytes == 4 else "<u8").astype(np.uint64)
+    else:
+        words = data.view("<u4").reshape(-1, design.bus_bytes // 4).astype(np.uint32)
+    chunks = [activation_chunks(design, j.job, j.activations) for j in jobs]
+    last = np.concatenate([np.arange(len(c)) == len(c) - 1 for c in chunks])
+    inputs = {"job": np.array([job_word(design, j.job) for j in jobs], np.uint64), "weight": words,
+              "activation": pack_bits([(np.concatenate(chunks), array.activation.bits), (last, 1)])}
+    if special_terms(array):
+        inputs["special"] = np.zeros(0, np.uint64)
+    count = sum(j.job.rows * j.job.channels for j in jobs)
+    return model.run(inputs, {"o": count}, stalls=stalls or {}, seed=seed).check(), count
+
+
+def check_jobs(design: DequantDesign, jobs: Sequence[CoreJob], *, model: StreamModel | None = None,
+               stalls: dict[str, float] | None = None, seed: int = 0) -> int:
+    """Run jobs and compare every result, ``last`` and the flags.
+
+    Returns
+    -------
+    int
+        Results compared.
+
+    Raises
+    ------
+    BitkilnError
+        Exit code 1, with the first difference.
+    """
+    run, count = run_jobs(design, jobs, model=model, stalls=stalls, seed=seed)
+    layout = output_layout(design)
+    words = run.outputs["o"]
+    values = bits_of(words, layout["value"].offset, layout["value"].width).astype(np.uint32)
+    last = bits_of(words, layout["last"].offset, 1).astype(bool)
+    ends = np.cumsum([j.job.rows * j.job.channels for j in jobs]) - 1
+    if not np.array_equal(np.flatnonzero(last), ends) or run.ports["mismatch"]:
+        raise BitkilnError("wrong end of a job", where=design.name, got=f"last at {np.flatnonzero(last)[:4].tolist()}, "
+                           f"mismatch {run.ports['mismatch']}", expected=f"{ends[:4].tolist()}", exit_code=FAILED)
+    at = 0
+    for number, j in enumerate(jobs):
+        size = j.job.rows * j.job.channels
+        found = order_results(design, j.job, values[at:at + size])
+        wanted = dequant_matmul(design, j.job, j.activations, j.weights)
+        bad = np.argwhere(found != wanted)
+        if len(bad):
+            r, c = (int(i) for i in bad[0])
+            raise BitkilnError("RTL and golden model differ", where=f"{design.name} job {number} {j.job} [{r}, {c}]",
+                               got=f"{found[r, c]:#x} ({len(bad)} of {size} differ)", expected=f"{wanted[r, c]:#x}",
+                               help=f"seed {seed}", exit_code=FAILED)
+        at += size
+    return count
