@@ -310,17 +310,11 @@ class BitSerialArray(wiring.Component):
         """Edges of the rows, PEs and dequantisers."""
         design, edge, front = self.design, self.row.latency, self.front
         first_step = self.step == 0
-        starts = self.go & self.chunk.first & first_step
-        if design.scale == "none" and design.sums_channel:
-            # The sum goes on until the channel ends.
-            fresh = Signal(init=1)
-            with m.If(self.ends):
-                m.d.sync += fresh.eq(self.channel_ends)
-            starts = starts & fresh
         self.load = self._delay(m, self.group_ends, front, "load", False)
         self.channel_load = self._delay(m, self.channel_ends, front, "channel_load", False)
         en = self._delay(m, self.go, front, "en", False)
-        first = self._delay(m, starts, front, "first", False)
+        # Without scales the sum goes on until the channel ends.
+        last = self.channel_load if design.scale == "none" and design.sums_channel else self.load
         check = self._delay(m, self.go & first_step, edge, "check", False)
         self.dequantisers, self.sums, self.places = [], [], []
         for r in range(design.rows):
@@ -332,12 +326,12 @@ class BitSerialArray(wiring.Component):
             if row.aligned:
                 self.places.append(self._delay(m, row.place, design.pipeline, f"place{r}"))
             if design.zero_point:
-                self.sums.append(self._activation_sum(m, r, row, first, check))
+                self.sums.append(self._activation_sum(m, r, row, check))
             line = []
             for c in range(design.columns):
                 m.submodules[f"pe{r}_{c}"] = pe = shared(BitSerialPe(design))
                 m.submodules[f"scale{r}_{c}"] = scaler = shared(GroupDequantiser(design))
-                m.d.comb += [pe.operands.eq(operands), pe.terms.eq(self.terms[c]), pe.en.eq(en), pe.first.eq(first),
+                m.d.comb += [pe.operands.eq(operands), pe.terms.eq(self.terms[c]), pe.en.eq(en), pe.last.eq(last),
                              scaler.load.eq(self.load), scaler.sum.eq(pe.sum)]
                 if drop is not None:
                     m.d.comb += pe.drop.eq(drop)
@@ -352,17 +346,17 @@ class BitSerialArray(wiring.Component):
                 line.append(scaler)
             self.dequantisers.append(line)
 
-    def _activation_sum(self, m: Module, r: int, row, first: Value, check: Value) -> Value:
+    def _activation_sum(self, m: Module, r: int, row, check: Value) -> Value:
         """Sum of a row's activations over the group; at ``load`` it goes to the scale phase and moves up there."""
         design = self.design
         total = Signal(signed(row.total_bits), name=f"total{r}")
         m.d.comb += total.eq(Mux(check, row.total, 0))
         part = self._delay(m, total, design.pipeline, f"total{r}")
         width = 1 + (design.max_operand * design.group).bit_length()
-        held = Signal(signed(width), name=f"activations{r}", reset_less=True)
+        held = Signal(signed(width), name=f"activations{r}")
         new = Signal(signed(width), name=f"activations{r}_new")
-        m.d.comb += new.eq(Mux(first, 0, held) + part)
-        m.d.sync += held.eq(new)
+        m.d.comb += new.eq(held + part)
+        m.d.sync += held.eq(Mux(self.load, 0, new))
         moving = Signal(signed(activation_sum_bits(design)), name=f"moving{r}", reset_less=True)
         with m.If(self.load):
             m.d.sync += moving.eq(new << design.zero_shift)

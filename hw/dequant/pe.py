@@ -48,8 +48,9 @@ class BitSerialPe(wiring.Component):
     operands : In(operand_layout * lanes), terms : In(term_layout * lanes)
     nan : In(1), zero, negative : In(lanes), check : In(1), with specials
         Of the row; of the column's weights, a scale of zero included; a chunk's first step, at which specials count.
-    en, first : In(1), drop : In (``aligned``)
-        Of the accumulator, ``pipeline`` edges after the operands: add; forget the sum before; places that it falls.
+    en, last : In(1), drop : In (``aligned``)
+        Of the accumulator, ``pipeline`` edges after the operands: add; begin anew behind this cycle (``last`` without
+        ``en`` does nothing); places that it falls.
     sum : Out(signed(sum_bits))
         With this cycle's terms; register it, or read it in the cycle of the group's last ones.
     sum_negative : Out(signed(sum_bits)), with a second scale
@@ -64,7 +65,7 @@ class BitSerialPe(wiring.Component):
         lanes = design.lanes
         members = {"operands": In(data.ArrayLayout(operand_layout(design), lanes)),
                    "terms": In(data.ArrayLayout(term_layout(design), lanes)),
-                   "en": In(1), "first": In(1), "sum": Out(signed(design.sum_bits))}
+                   "en": In(1), "last": In(1), "sum": Out(signed(design.sum_bits))}
         if has_nan(design):
             members.update(nan=In(1), check=In(1), flags=Out(flag_layout(design)))
         if has_inf(design):
@@ -146,16 +147,20 @@ class BitSerialPe(wiring.Component):
         return products[0]
 
     def _accumulate(self, m: Module, name: str, value: Value, carry: Value) -> None:
-        held = Signal(signed(self.design.sum_bits), name=f"{name}_q", reset_less=True)
-        base = Mux(self.first, 0, held)
+        # Cleared by the flip-flops' own reset behind the last step: no multiplexer in front of the adder.
+        held = Signal(signed(self.design.sum_bits), name=f"{name}_q")
+        base: Value = held
         if self.aligned:
             fallen = Signal(signed(self.design.sum_bits), name=f"{name}_fallen")
-            m.d.comb += fallen.eq(base.as_signed() >> self.drop)
+            m.d.comb += fallen.eq(held >> self.drop)
             base = fallen
         m.submodules[f"add_{name}"] = adder = shared(Adder(len(held), len(value), len(held)))
         m.d.comb += [adder.x.eq(base), adder.y.eq(value), adder.c.eq(carry)]
         with m.If(self.en):
             m.d.sync += held.eq(adder.o)
+        # On its own, so that synthesis takes the reset that wins over the enable.
+        with m.If(self.en & self.last):
+            m.d.sync += held.eq(0)
         m.d.comb += getattr(self, name).eq(adder.o)
 
     def _specials(self, m: Module) -> None:
@@ -172,10 +177,10 @@ class BitSerialPe(wiring.Component):
         now = seen.as_value()
         for stage in range(design.pipeline):
             now = self._hold(m, now, f"seen_{stage}")
-        held = Signal(flag_layout(design), name="flags_q", reset_less=True)
-        new = Mux(self.first, 0, held) | now
+        held = Signal(flag_layout(design), name="flags_q")
+        new = held.as_value() | now
         with m.If(self.en):
-            m.d.sync += held.eq(new)
+            m.d.sync += held.eq(Mux(self.last, 0, new))
         m.d.comb += self.flags.eq(new)
 
 

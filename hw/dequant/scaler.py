@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Bit-serial group dequantiser: a group's sum times its scale, one bit of the scale a cycle.
 
 It works on one group while the PE adds up the next, so a scale of S bits costs no time where a group takes S cycles or
@@ -18,6 +19,8 @@ from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design.bitserial import BitSerialDesign
 
+from ..arith.cells import Adder
+from ..emit import shared
 from .activation import has_nan
 from .pe import flag_layout
 
@@ -95,8 +98,6 @@ class GroupDequantiser(wiring.Component):
         held = Signal(signed(1 + most.bit_length() + design.scale_bits - 1), name="moving", reset_less=True)
         result = Signal(signed(design.result_bits), name="result_q", reset_less=True)
         first = self.start & self.fresh if not design.zero_point else Signal(name="first")
-        base: Value = Mux(first, 0, result)
-        addend, carry = Mux(self.bit, held, 0), Const(0, 1)
         if design.zero_point:
             # One adder for both phases: the zero-point's bits go off the sum, its sign bit onto it.
             clear = Signal(name="clear", reset_less=True)
@@ -108,9 +109,19 @@ class GroupDequantiser(wiring.Component):
             minus = self.zeroing & ~self.last_zero & self.bit
             chosen = Mux(self.bit, Mux(self.zeroing, self.activations, held), 0)
             addend = (chosen ^ minus.replicate(len(chosen)))[:len(chosen)]
-            base, carry = Mux(self.zeroing, held, Mux(first, 0, result)), minus
-        total = Signal(signed(design.result_bits), name="total")
-        m.d.comb += total.eq(base.as_signed() + addend.as_signed() + carry)
+            base = Mux(self.zeroing, held, Mux(first, 0, result))
+            m.submodules.add = adder = shared(Adder(len(base), len(addend), design.result_bits))
+            m.d.comb += [adder.x.eq(base), adder.y.eq(addend), adder.c.eq(minus)]
+            total: Value = adder.o
+            with m.If(self.scaling):
+                m.d.sync += result.eq(total)
+        else:
+            # Bits that are not set leave the result alone by its enable: nothing stands in front of the adder, and one
+            # multiplexer behind it begins a channel.
+            m.submodules.add = adder = shared(Adder(design.result_bits, len(held), design.result_bits))
+            m.d.comb += [adder.x.eq(result), adder.y.eq(held), adder.c.eq(0)]
+            with m.If(self.scaling & (self.bit | first)):
+                m.d.sync += result.eq(Mux(first, Mux(self.bit, held, 0), adder.o))
         with m.If(self.load):
             m.d.sync += held.eq(self.sum)
         with m.Elif(self.scaling):
@@ -118,8 +129,6 @@ class GroupDequantiser(wiring.Component):
         if design.zero_point:
             with m.If(self.zeroing):
                 m.d.sync += held.eq(total)
-        with m.If(self.scaling):
-            m.d.sync += result.eq(total)
         if design.dual_scale:
             below = Signal(signed(design.sum_bits), name="below_q", reset_less=True)
             with m.If(self.load):
