@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,10 +63,8 @@ def run_block(net: Llama, tokens: np.ndarray, weights: str, block: int, rows: in
             seen[name] = serial.codes(x.reshape(-1, x.shape[-1]))
         return serial(name, x)
 
-    try:
+    with contextlib.suppress(_Enough):
         logits(net, tokens, product)
-    except _Enough:
-        pass
     matrices = {name: serial.matrix(name) for name in seen}
     design = serial_design(list(matrices.values())).with_options(rows=rows, columns=columns)
     rtl, found = RtlProduct.of(design), []

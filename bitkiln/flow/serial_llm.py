@@ -1,4 +1,4 @@
-"""``bitkiln run smollm``: a language model's perplexity on the bit-serial engine, and one block through its RTL."""
+"""``bitkiln perplexity``: a language model's perplexity on the bit-serial engine, and one block through its RTL."""
 
 from __future__ import annotations
 
@@ -46,6 +46,8 @@ def language_model(text: Path, weights: Sequence[str], *, windows: int, context:
         raise BitkilnError("cannot read text", where=str(text), got=reason, expected="a UTF-8 text file") from None
     progress("smollm: reading the weights")
     model = load_smollm()
+    if block is not None and block >= model.net.config.blocks:
+        raise BitkilnError("no such block", where="--block", got=block, expected=f"0 to {model.net.config.blocks - 1}")
     progress(f"smollm: {windows} windows of {context} tokens in float32")
     found = perplexity(model, words, context, windows)
     rows: list[list[Any]] = [["as shipped (Q4_1, float32)", "5.00", f"{found.value:.3f}", f"{found.tokens:,}"]]

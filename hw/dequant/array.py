@@ -159,6 +159,21 @@ class BitSerialArray(wiring.Component):
             value = held
         return value
 
+    @staticmethod
+    def _most(m: Module, name: str, values: list[Value]) -> Value:
+        """The largest; each comparison has a signal, for an expression of expressions would double with every one."""
+        level = 0
+        while len(values) > 1:
+            following = []
+            for at in range(0, len(values) - 1, 2):
+                x, y = values[at:at + 2]
+                larger = Signal(max(len(x), len(y)), name=f"{name}{level}_{at}")
+                m.d.comb += larger.eq(Mux(x > y, x, y))
+                following.append(larger)
+            values = following + ([values[-1]] if len(values) % 2 else [])
+            level += 1
+        return values[0]
+
     def elaborate(self, platform) -> Module:
         m = Module()
         self._control(m)
@@ -264,10 +279,7 @@ class BitSerialArray(wiring.Component):
             self.zero.append(self._delay(m, zero, edge, f"zero{column}"))
             self.negative.append(self._delay(m, negative, edge, f"negative{column}"))
         if design.zero_skip:
-            most: Value = Const(1, 1)
-            for count in counts:
-                most = Mux(count > most, count, most)
-            m.d.comb += self.steps.eq(most)
+            m.d.comb += self.steps.eq(self._most(m, "count", [Const(1, 1), *counts]))
         else:
             needs: list[Value] = []
             for column in range(design.columns):
@@ -275,10 +287,7 @@ class BitSerialArray(wiring.Component):
                 for index in reversed(range(len(design.weights) - 1)):
                     need = Mux(self.groups[column].type == index, design.weights[index].terms, need)
                 needs.append(need)
-            most = needs[0]
-            for need in needs[1:]:
-                most = Mux(need > most, need, most)
-            m.d.comb += self.steps.eq(most)
+            m.d.comb += self.steps.eq(self._most(m, "need", needs))
 
     def _special_table(self, m: Module) -> list[Signal]:
         """Registers of the special values, by type and entry; written while nothing is under way."""

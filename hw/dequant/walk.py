@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data
 
 from bitkiln.models.design.dequant import DequantDesign
@@ -64,11 +64,3 @@ class Walk:
             m.d.sync += [self.rest.eq(self.job.k), self.channels.eq(self.channels - self.design.array.columns)]
             with m.If(self.last_tile):
                 m.d.sync += self.busy.eq(0)
-
-
-def maximum(values: list[Value]) -> Value:
-    """Largest of some values."""
-    most = values[0] if values else Const(0, 1)
-    for value in values[1:]:
-        most = Mux(value > most, value, most)
-    return most

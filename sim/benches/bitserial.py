@@ -154,7 +154,7 @@ async def special_values(dut) -> None:
     for turn in range(4):
         for index in typed:
             weight = design.weights[index]
-            pool = sorted({v for v in (*weight.specials, *(w or 0 for w in weight.values))})
+            pool = sorted(set(weight.specials) | {w or 0 for w in weight.values})
             values = tuple(int(v) for v in rng.choice(pool, 4))
             tables[index] = values
             bench.senders["special"].items += [special_write(design, index, entry, value)
