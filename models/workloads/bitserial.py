@@ -161,8 +161,8 @@ class EngineMatrix:
 
     def _scale_parts(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Integers and exponents of scale codes, (N, K)."""
-        parts = _multiplier(self.design, np.repeat(codes, self.lengths, axis=1))
-        return tuple(np.broadcast_to(part, self.shape) for part in parts)
+        integer, exponent = _multiplier(self.design, np.repeat(codes, self.lengths, axis=1))
+        return np.broadcast_to(integer, self.shape), np.broadcast_to(exponent, self.shape)
 
     @cached_property
     def factors(self) -> np.ndarray:

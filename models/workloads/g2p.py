@@ -93,10 +93,19 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def _gru_cell(net: G2p, side: str, x: np.ndarray, h: np.ndarray, product: Product) -> np.ndarray:
-    """One step of the gated recurrent unit: new state from input rows ``x`` and state rows ``h``."""
+def _inputs(net: G2p, side: str, product: Product, tabled: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """Symbols to the products of their embeddings."""
+    embedding = net.arrays[f"{side}_emb"]
+    if not tabled:
+        return lambda symbols: product(f"{side}_w_ih", embedding[symbols])
+    table = product(f"{side}_w_ih", embedding)
+    return lambda symbols: table[symbols]
+
+
+def _gru_cell(net: G2p, side: str, of_x: np.ndarray, h: np.ndarray, product: Product) -> np.ndarray:
+    """One step of the gated recurrent unit: new state from products of the inputs and from state rows ``h``."""
     size = h.shape[1]
-    of_x = product(f"{side}_w_ih", x) + net.arrays[f"{side}_b_ih"]
+    of_x = of_x + net.arrays[f"{side}_b_ih"]
     of_h = product(f"{side}_w_hh", h) + net.arrays[f"{side}_b_hh"]
     gates = _sigmoid(of_x[:, :2 * size] + of_h[:, :2 * size])
     reset, update = gates[:, :size], gates[:, size:]
@@ -104,13 +113,17 @@ def _gru_cell(net: G2p, side: str, x: np.ndarray, h: np.ndarray, product: Produc
     return (1 - update) * new + update * h
 
 
-def predict(net: G2p, texts: Sequence[str], product: Product | None = None) -> list[tuple[str, ...]]:
+def predict(net: G2p, texts: Sequence[str], product: Product | None = None, *,
+            tabled: bool = False) -> list[tuple[str, ...]]:
     """Pronunciations of ``texts`` (lower case words), all at once, greedily.
 
     Parameters
     ----------
     product : callable, optional
         Takes the place of ``rows @ matrix.T``; by default the float matrices.
+    tabled : bool
+        Ask for the products of all embeddings once, instead of those of each step's inputs: the same where a row's
+        product does not depend on the rows beside it.
     """
     if product is None:
         def product(name: str, rows: np.ndarray) -> np.ndarray:
@@ -122,14 +135,16 @@ def predict(net: G2p, texts: Sequence[str], product: Product | None = None) -> l
     for i, text in enumerate(texts):
         symbols[i, :lengths[i]] = [*(index.get(letter, 1) for letter in text), 2]
     h = np.zeros((count, net.arrays["enc_w_hh"].shape[1]), np.float32)
+    inputs = _inputs(net, "enc", product, tabled)
     for t in range(symbols.shape[1]):
         on = np.flatnonzero(t < lengths)
-        h[on] = _gru_cell(net, "enc", net.arrays["enc_emb"][symbols[on, t]], h[on], product)
+        h[on] = _gru_cell(net, "enc", inputs(symbols[on, t]), h[on], product)
     spoken: list[list[str]] = [[] for _ in texts]
     on = np.arange(count)
     last = np.full(count, START)
+    inputs = _inputs(net, "dec", product, tabled)
     for _ in range(STEPS):
-        h = _gru_cell(net, "dec", net.arrays["dec_emb"][last], h, product).astype(np.float32)
+        h = _gru_cell(net, "dec", inputs(last), h, product).astype(np.float32)
         last = (product("fc_w", h) + net.arrays["fc_b"]).argmax(axis=1)
         going = last != END
         on, h, last = on[going], h[going], last[going]
