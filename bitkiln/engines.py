@@ -132,6 +132,17 @@ _ENGINES = {
             datasheet="flow.bitserial_datasheet:core_datasheet",
             example={"weights": ["bitmod4", "bitmod3", "ternary"], "array.rows": 2, "array.columns": 2},
         ),
+        Engine(
+            name="codebook_dequantiser",
+            summary="weights looked up in tables written at run time (NF4 and others), for a MAC engine behind",
+            config="config_codebook:CodebookConfig",
+            build="config_codebook:build_codebook",
+            effective="config_codebook:effective_codebook",
+            component="hw.dequant.codebook:CodebookDequantiser",
+            steps="flow.simulate_codebook:codebook_steps",
+            datasheet="flow.codebook_datasheet:codebook_datasheet",
+            example={"scale.format": "uint8"},
+        ),
     )
 }
 

@@ -222,6 +222,7 @@ def has_check(component) -> bool:
 def kind_of(component) -> str:
     """Name of the kind of block; the class name for an unknown one."""
     from bitkiln.hw.arith.delay import DelayLine
+    from bitkiln.hw.arith.fixed_to_fp32 import FixedToFp32
     from bitkiln.hw.arith.float_add import FloatAdd
     from bitkiln.hw.arith.float_clamp import FloatClamp
     from bitkiln.hw.arith.float_convert import FixedToFloat, FloatUnpack
@@ -231,6 +232,10 @@ def kind_of(component) -> str:
     from bitkiln.hw.arith.round import Rounder
     from bitkiln.hw.arith.scale import PipelinedMultiplier, Scaler
     from bitkiln.hw.arith.shift import ShiftSum, SignedShifter, UnsignedShifter
+    from bitkiln.hw.dequant.activation import ActivationEdge
+    from bitkiln.hw.dequant.pe import BitSerialPe
+    from bitkiln.hw.dequant.scaler import GroupDequantiser
+    from bitkiln.hw.dequant.terms import TermDecoder
     from bitkiln.hw.formats.decode import Decoder
     from bitkiln.hw.formats.encode import Encoder
     from bitkiln.hw.mac.dot import DotUnit
@@ -245,19 +250,22 @@ def kind_of(component) -> str:
              PositPairDecoder: "posit pair decoder", MorphablePe: "switchable pe", FixedToFloat: "fixed to float",
              FloatUnpack: "float unpack", FloatAdd: "float add", FloatClamp: "float clamp",
              PipelinedMultiplier: "pipelined multiplier", Scaler: "scaler", Encoder: "encoder", DelayLine: "delay",
-             OutputLane: "output lane"}
+             OutputLane: "output lane", TermDecoder: "term decoder", ActivationEdge: "activation edge",
+             BitSerialPe: "bit-serial pe", GroupDequantiser: "group dequantiser", FixedToFp32: "fixed to fp32"}
     return next((kind for cls, kind in kinds.items() if isinstance(component, cls)), type(component).__name__)
 
 
 def _makers() -> dict[str, Callable[..., BlockCheck]]:
-    # Both build on this module.
+    # They build on this module.
+    from .bitserial_blocks import BITSERIAL, bitserial_block
     from .output_check import PARTS, lane_block, part_check
     from .pe_check import pe_block
 
     return {"decoder": _decoder, "multiplier": _multiplier, "shift sum": _shift_sum, "shifter": _unsigned_shifter,
             "signed shifter": _signed_shifter, "lane product": _lane_product, "rounder": _rounder,
             "fp32 step": _fp32_step, "dot unit": _dot_unit, "posit pair decoder": _posit_pair,
-            "switchable pe": pe_block, "output lane": lane_block, **dict.fromkeys(PARTS, part_check)}
+            "switchable pe": pe_block, "output lane": lane_block, **dict.fromkeys(PARTS, part_check),
+            **{kind: bitserial_block for kind, _ in BITSERIAL.values()}}
 
 
 # Inputs ------------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from bitkiln.models.golden.dequant import DequantWeights, dequant_matmul
 from .bitserial_check import bits_of, pack_bits, random_activations
 from .streams import StreamModel, StreamRun
 
-__all__ = ["CoreJob", "check_jobs", "job_word", "random_job", "run_jobs"]
+__all__ = ["CoreJob", "check_jobs", "check_results", "job_streams", "job_word", "random_job", "random_weights",
+           "run_jobs"]
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,13 @@ def random_job(design: DequantDesign, rng: np.random.Generator, *, most_k: int =
                    random_weights(design, job, rng))
 
 
-def random_weights(design: DequantDesign, job: DequantJob, rng: np.random.Generator) -> DequantWeights:
-    """Codes that can be packed, and metadata of every kind."""
+def random_weights(design: DequantDesign, job: DequantJob, rng: np.random.Generator,
+                   types: np.ndarray | int | None = None) -> DequantWeights:
+    """Codes that can be packed, and metadata of every kind; ``types`` of the groups instead of random ones."""
     array = design.array
     groups = len(job.lengths)
     shape = (job.channels, groups)
-    types = rng.integers(0, len(array.weights), shape)
+    types = rng.integers(0, len(array.weights), shape) if types is None else np.broadcast_to(types, shape)
     wide = np.repeat(types, job.lengths, axis=1)
     codes = np.zeros(wide.shape, np.int64)
     for index, packing in enumerate(design.layout.packings):
@@ -76,10 +78,8 @@ def random_weights(design: DequantDesign, job: DequantJob, rng: np.random.Genera
     return DequantWeights(codes, types, special, scale[0], scale[1], zero, channel)
 
 
-def run_jobs(design: DequantDesign, jobs: Sequence[CoreJob], *, model: StreamModel | None = None,
-             stalls: dict[str, float] | None = None, seed: int = 0) -> tuple[StreamRun, int]:
-    """The core's streams for jobs that follow each other; the run and the number of results."""
-    model = StreamModel(DequantCore(design)) if model is None else model
+def job_streams(design: DequantDesign, jobs: Sequence[CoreJob]) -> tuple[dict[str, np.ndarray], int]:
+    """Items of the core's input streams for jobs that follow each other, and the number of results."""
     array = design.array
     data = np.concatenate([weight_stream(design, j.job, j.weights) for j in jobs])
     if design.bus_bytes <= 8:
@@ -92,7 +92,14 @@ def run_jobs(design: DequantDesign, jobs: Sequence[CoreJob], *, model: StreamMod
               "activation": pack_bits([(np.concatenate(chunks), array.activation.bits), (last, 1)])}
     if special_terms(array):
         inputs["special"] = np.zeros(0, np.uint64)
-    count = sum(j.job.rows * j.job.channels for j in jobs)
+    return inputs, sum(j.job.rows * j.job.channels for j in jobs)
+
+
+def run_jobs(design: DequantDesign, jobs: Sequence[CoreJob], *, model: StreamModel | None = None,
+             stalls: dict[str, float] | None = None, seed: int = 0) -> tuple[StreamRun, int]:
+    """The core's streams for jobs that follow each other; the run and the number of results."""
+    model = StreamModel(DequantCore(design)) if model is None else model
+    inputs, count = job_streams(design, jobs)
     return model.run(inputs, {"o": count}, stalls=stalls or {}, seed=seed).check(), count
 
 
@@ -111,24 +118,39 @@ def check_jobs(design: DequantDesign, jobs: Sequence[CoreJob], *, model: StreamM
         Exit code 1, with the first difference.
     """
     run, count = run_jobs(design, jobs, model=model, stalls=stalls, seed=seed)
+    if run.ports["mismatch"]:
+        raise BitkilnError("activations were not as many as the jobs need", where=design.name, got="mismatch 1",
+                           expected="0", help=f"seed {seed}", exit_code=FAILED)
+    check_results(design, jobs, run.outputs["o"], help=f"seed {seed}")
+    return count
+
+
+def check_results(design: DequantDesign, jobs: Sequence[CoreJob], words: np.ndarray,
+                  tables: dict[int, tuple[int, ...]] | None = None, help: str | None = None) -> None:
+    """Compare the payloads of ``o`` with the golden model; ``tables`` are the special values that were written.
+
+    Raises
+    ------
+    BitkilnError
+        Exit code 1, with the first difference.
+    """
     layout = output_layout(design)
-    words = run.outputs["o"]
     values = bits_of(words, layout["value"].offset, layout["value"].width).astype(np.uint32)
     last = bits_of(words, layout["last"].offset, 1).astype(bool)
     ends = np.cumsum([j.job.rows * j.job.channels for j in jobs]) - 1
-    if not np.array_equal(np.flatnonzero(last), ends) or run.ports["mismatch"]:
-        raise BitkilnError("wrong end of a job", where=design.name, got=f"last at {np.flatnonzero(last)[:4].tolist()}, "
-                           f"mismatch {run.ports['mismatch']}", expected=f"{ends[:4].tolist()}", exit_code=FAILED)
+    if len(words) != ends[-1] + 1 or not np.array_equal(np.flatnonzero(last), ends):
+        raise BitkilnError("wrong end of a job", where=design.name, got=f"{len(words)} results, last at "
+                           f"{np.flatnonzero(last)[:4].tolist()}", expected=f"{ends[:4].tolist()}", help=help,
+                           exit_code=FAILED)
     at = 0
     for number, j in enumerate(jobs):
         size = j.job.rows * j.job.channels
         found = order_results(design, j.job, values[at:at + size])
-        wanted = dequant_matmul(design, j.job, j.activations, j.weights)
+        wanted = dequant_matmul(design, j.job, j.activations, j.weights, tables)
         bad = np.argwhere(found != wanted)
         if len(bad):
             r, c = (int(i) for i in bad[0])
             raise BitkilnError("RTL and golden model differ", where=f"{design.name} job {number} {j.job} [{r}, {c}]",
                                got=f"{found[r, c]:#x} ({len(bad)} of {size} differ)", expected=f"{wanted[r, c]:#x}",
-                               help=f"seed {seed}", exit_code=FAILED)
+                               help=help, exit_code=FAILED)
         at += size
-    return count

@@ -12,7 +12,7 @@ from ..models.design.bitserial import BitSerialDesign
 from ..models.design.dequant import DequantDesign
 from .datasheet import Datasheet
 
-__all__ = ["array_datasheet", "core_datasheet"]
+__all__ = ["array_datasheet", "core_datasheet", "layout_rows"]
 
 
 def _types(design: BitSerialDesign) -> str:
@@ -25,7 +25,7 @@ def _types(design: BitSerialDesign) -> str:
     return "\n".join(lines)
 
 
-def _fields(title: str, layout, prefix: str = "") -> list[str]:
+def layout_rows(title: str, layout, prefix: str = "") -> list[str]:
     """Bits of a layout's fields."""
     rows = [f"| {title} | bits |", "|---|---|"]
     for name, field in layout:
@@ -51,11 +51,11 @@ def array_datasheet(design: BitSerialDesign) -> Datasheet:
               f"- The queue holds {array.depth} rows of results; behind a full one the last step of a channel waits.\n"
               "- Reset is synchronous. Nothing is combinational from any `ready` to any `valid`.")
     layouts = "\n".join([
-        *_fields("`w` payload", weight_layout(design)), "",
+        *layout_rows("`w` payload", weight_layout(design)), "",
         "`codes`: by column, then lane, the first lowest. `groups`: by column, in a group's first chunk only:", "",
-        *_fields("group of a column", weight_layout(design)["groups"].shape.elem_shape), "",
+        *layout_rows("group of a column", weight_layout(design)["groups"].shape.elem_shape), "",
         f"`a` payload: {activation_layout(design).size} bits, codes by row, then lane.", "",
-        *_fields("`o` payload", result_layout(design))])
+        *layout_rows("`o` payload", result_layout(design))])
     return Datasheet(
         {"What it does": what + "\n\n" + _types(design), "Timing": timing, "Payloads": layouts},
         {"w__": "weights and metadata of a group", "a__": "activations", "o__": "results, a row at a time",
@@ -84,11 +84,11 @@ def core_datasheet(design: DequantDesign) -> Datasheet:
               + ("their float32 scales, one a word, then " if design.channel_scale else "")
               + "group by group, channel by channel, a header and the codes, each group filled up to a word "
               "(docs/weight_layouts.md draws the bits).\n\n" + "\n".join(rows) + "\n\n" + header)
-    payloads = "\n".join([*_fields("`job` payload", job_layout(design)), "",
-                          *_fields("`activation` payload", activation_word_layout(design)), "",
+    payloads = "\n".join([*layout_rows("`job` payload", job_layout(design)), "",
+                          *layout_rows("`activation` payload", activation_word_layout(design)), "",
                           f"Activations: chunk by chunk of {array.lanes}, row by row ({array.rows} rows, zeros where "
                           "the job has fewer); every group begins a new chunk; `last` with the job's last word.", "",
-                          *_fields("`o` payload", output_layout(design)), "",
+                          *layout_rows("`o` payload", output_layout(design)), "",
                           "Results: tile by tile, row by row, channel by channel; `last` with the job's last one."])
     return Datasheet(
         {"What it does": what + "\n\n" + inner.sections["What it does"], "Timing": inner.sections["Timing"],

@@ -207,7 +207,7 @@ class CodebookDequantiser(wiring.Component):
     def _words(self, m: Module, chunk, entries: Value, scales: Queue | None) -> None:
         """Chunks side by side in the word register, which offers itself when full or at the end of a block."""
         design, o, p = self.design, self.o, chunk.payload
-        word = Signal(word_layout(design), name="word_q", reset_less=True)
+        word = Signal(word_layout(design), name="word_q")
         there = ~p.first | scales.o.valid if scales is not None else Const(1, 1)
         m.d.comb += [self.leaves.eq(chunk.valid & there & (~o.valid | o.ready)), chunk.ready.eq(self.leaves),
                      o.payload.eq(word)]

@@ -25,7 +25,7 @@ from bitkiln.models.design.dequant import DequantDesign
 
 from ..emit import shared
 from .array import BitSerialArray, special_write_layout
-from .reader import GroupReader
+from .reader import CodeDecoder, GroupReader, plane_layout, window_layout
 from .results import ResultStage, output_layout, visit_layout
 from .terms import special_terms
 from .walk import Walk, job_layout
@@ -182,12 +182,11 @@ class DequantCore(wiring.Component):
         m.d.comb += self.weight.ready.eq(walk.busy & Mux(scales, scale_ready, room))
         # Words of the group: by its type, which stands in its first word.
         kind = self._kind(m, word)
-        needed = Signal(range(design.record_words + 1))
-        m.d.comb += needed.eq(self._words(m, walk.length, kind))
+        needed, planes = self._places(m, walk.length, kind)
         last_word = word + 1 == needed
         last_column = column + 1 == walk.columns
         for c, reader in enumerate(self.readers):
-            m.d.comb += [reader.word.eq(self.weight.payload), reader.last.eq(last_word),
+            m.d.comb += [reader.word.eq(self.weight.payload), reader.last.eq(last_word), reader.planes.eq(planes),
                          reader.write.eq(take & ~scales & (column == c))]
         with m.If(take & scales):
             m.d.sync += column.eq(Mux(last_column, 0, column + 1))
@@ -214,10 +213,11 @@ class DequantCore(wiring.Component):
         m.d.sync += held.eq(kind)
         return kind
 
-    def _words(self, m: Module, length: Value, kind: Value) -> Value:
-        """Bus words of a group of ``length`` codes of a type."""
+    def _places(self, m: Module, length: Value, kind: Value) -> tuple[Signal, Signal]:
+        """Bus words of a group of ``length`` codes of a type, and the bytes where its planes begin."""
         layout, bus = self.design.layout, self.design.bus_bytes
-        sizes = []
+        needed, planes = Signal(range(self.design.record_words + 1)), Signal(plane_layout(self.design))
+        sizes, begins = [], [[] for _ in planes]
         for index, p in enumerate(layout.packings):
             size: Value = Const(layout.header_bytes)
             if p.trits:
@@ -226,13 +226,17 @@ class DequantCore(wiring.Component):
                 m.d.comb += fifth.eq(((length + 4) * 3277) >> 14)
                 size = size + fifth
             else:
-                for width in p.planes:
+                for plane, width in enumerate(p.planes):
+                    if plane:
+                        begins[plane - 1].append((index, size))
                     size = size + ((length * width + 7) >> 3)
-            sizes.append((size + (bus - 1)) >> (bus - 1).bit_length())
-        chosen = sizes[-1]
-        for index in reversed(range(len(sizes) - 1)):
-            chosen = Mux(kind == index, sizes[index], chosen)
-        return chosen
+            sizes.append((index, (size + (bus - 1)) >> (bus - 1).bit_length()))
+        for target, values in ((needed, sizes), *zip(planes, begins, strict=True)):
+            chosen = values[-1][1]
+            for index, value in reversed(values[:-1]):
+                chosen = Mux(kind == index, value, chosen)
+            m.d.comb += target.eq(chosen)
+        return needed, planes
 
     def _buffers(self, m: Module):
         """Two buffers of activations for each row: one is read, the other one filled."""
@@ -241,19 +245,20 @@ class DequantCore(wiring.Component):
         level, fill, read = Signal(2), Signal(), Signal()
         row, at = Signal(range(array.rows)), Signal(range(chunks))
         counts = [Signal(range(chunks + 1), name=f"chunks{i}", reset_less=True) for i in range(2)]
+        over = Signal()                                  # more chunks than a buffer holds have come
         take, done = Signal(), Signal()
         last_row = row == array.rows - 1
         m.d.comb += [self.activation.ready.eq(level != 2), take.eq(self.activation.valid & self.activation.ready)]
         with m.If(take):
             m.d.sync += row.eq(Mux(last_row | self.activation.payload.last, 0, row + 1))
             with m.If(last_row | self.activation.payload.last):
-                m.d.sync += at.eq(at + 1)
+                m.d.sync += [at.eq(at + 1), over.eq(over | (at == chunks - 1))]
             with m.If(self.activation.payload.last):
-                m.d.sync += [at.eq(0), fill.eq(~fill)]
+                m.d.sync += [at.eq(0), fill.eq(~fill), over.eq(0)]
                 for i in range(2):
                     with m.If(fill == i):
                         # A job that ends inside a chunk's rows is told apart by a count that no job has.
-                        m.d.sync += counts[i].eq(Mux(last_row, at + 1, 0))
+                        m.d.sync += counts[i].eq(Mux(last_row & ~over, at + 1, 0))
         with m.If(done):
             m.d.sync += read.eq(~read)
         m.d.sync += level.eq(level + (take & self.activation.payload.last) - done)
@@ -261,7 +266,7 @@ class DequantCore(wiring.Component):
         ports = []
         for r in range(array.rows):
             m.submodules[f"activations{r}"] = memory = Memory(shape=array.lanes * array.activation.bits,
-                                                              depth=2 * chunks, init=[])
+                                                              depth=2 * chunks, init=[], attrs={"no_rw_check": 1})
             write, port = memory.write_port(), memory.read_port()
             m.d.comb += [write.addr.eq(Cat(at, fill)), write.data.eq(self.activation.payload.codes),
                          write.en.eq(take & (row == r)), port.addr.eq(Cat(address, read)), port.en.eq(en)]
@@ -302,18 +307,28 @@ class DequantCore(wiring.Component):
             m.d.sync += held.eq(1)
         with m.Elif(self.inner.w.ready):
             m.d.sync += held.eq(0)
-        word = Signal(self.array.signature.members["w"].signature.members["payload"].shape, reset_less=True)
+        word = Signal(self.array.signature.members["w"].signature.members["payload"].shape)
+        held_word = Signal(data.StructLayout({name: word.shape()[name].shape for name in ("mask", "first", "last",
+                                                                                           "emit", "groups")}),
+                           name="held_word", reset_less=True)
         with m.If(go):
-            m.d.sync += [word.mask.eq(Cat(lane < left for lane in range(lanes))), word.first.eq(used == 0),
-                         word.last.eq(last_chunk), word.emit.eq(walk.last_group)]
-            for c, reader in enumerate(self.readers):
-                there = c < walk.columns
-                m.d.sync += [word.codes[c].as_value().eq(Mux(there, reader.codes, 0)),
-                             word.groups[c].as_value().eq(Mux(there, reader.group.as_value(), 0))]
+            m.d.sync += [held_word.mask.eq(Cat(lane < left for lane in range(lanes))), held_word.first.eq(used == 0),
+                         held_word.last.eq(last_chunk), held_word.emit.eq(walk.last_group)]
+        m.d.comb += [word[name].eq(held_word[name]) for name, _ in held_word.shape()]
+        for c, reader in enumerate(self.readers):
+            # A column that the tile does not have takes as many steps as column 0, and none with zero_skip.
+            there = c < walk.columns
+            window = Signal(window_layout(design), name=f"window{c}", reset_less=True)
+            m.submodules[f"codes{c}"] = codes = shared(CodeDecoder(design))
+            m.d.comb += [codes.i.eq(window), codes.type.eq(held_word.groups[c].type),
+                         word.codes[c].as_value().eq(codes.codes)]
+            with m.If(go):
+                m.d.sync += [window.eq(Mux(there, reader.window.as_value(), 0) if array.zero_skip else reader.window),
+                             held_word.groups[c].eq(reader.group),
+                             held_word.groups[c].type.eq(Mux(there, reader.group.type, self.readers[0].group.type))]
         for c, reader in enumerate(self.readers):
             there = c < walk.columns
-            m.d.comb += [reader.length.eq(walk.length), reader.next.eq(go & ~last_chunk & there),
-                         reader.done.eq(go & last_chunk & there)]
+            m.d.comb += [reader.next.eq(go & ~last_chunk & there), reader.done.eq(go & last_chunk & there)]
         with m.If(go):
             m.d.sync += [used.eq(Mux(last_chunk, 0, used + lanes)), chunk.eq(chunk + 1)]
             with m.If(last_chunk):

@@ -158,6 +158,11 @@ class ResultStage(wiring.Component):
             if factor is not None:
                 factor = later(factor, add.latency, "factor")
             value = add.o
+        else:
+            # Behind the choice of a column; what follows begins with a normalisation.
+            now, value = later(now, 1, "taken", True), later(value, 1, "taken_value")
+            if factor is not None:
+                factor = later(factor, 1, "taken_factor")
         # From here on only results that are finished count.
         done = data.View(tags, now)
         now = (done.valid & done.final)
@@ -165,7 +170,7 @@ class ResultStage(wiring.Component):
         if factor is not None:
             m.submodules.unpack_value = unpack = shared(FloatUnpack())
             m.submodules.unpack_scale = unpack_scale = shared(FloatUnpack())
-            m.submodules.multiply = multiply = shared(Scaler(0, True))
+            m.submodules.multiply = multiply = shared(Scaler(0, True, "chains"))
             m.d.comb += [unpack.en.eq(en), unpack.i.eq(value), unpack_scale.en.eq(en), unpack_scale.i.eq(factor),
                          multiply.en.eq(en)]
             for name in ("sign", "exponent", "significand", "nan", "inf"):
@@ -180,9 +185,6 @@ class ResultStage(wiring.Component):
             finished = later(finished, encode.latency, "encoded", True)
             last = later(last, encode.latency, "encoded_last")
             value = encode.o
-        if not stages:
-            finished = later(finished, 1, "out", True)
-            last, value = later(last, 1, "out_last"), later(value, 1, "out_value")
         held = Signal(output_layout(design), reset_less=True)
         m.d.comb += [en.eq(~self.o.valid | self.o.ready), ready.eq(en), self.o.payload.eq(held)]
         with m.If(en):

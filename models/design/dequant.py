@@ -9,7 +9,7 @@ from ..errors import BitkilnError
 from ..formats import Format, get_format
 from .bitserial import BitSerialDesign
 from .dot import _integer
-from .layouts import GroupLayout
+from .layouts import GroupLayout, packing_of
 
 __all__ = ["DequantDesign", "DequantJob"]
 
@@ -49,6 +49,7 @@ class DequantDesign:
             raise BitkilnError("wrong output of the array", where="array.output", got=self.array.output,
                                expected="fp32")
         object.__setattr__(self, "packings", tuple(self.packings) or (None,) * len(self.array.weights))
+        object.__setattr__(self, "packings", tuple(p.name for p in self._layout(4).packings))
         widest = max(8 * ((self.array.lanes + 8) // 5) if p.trits else self.array.lanes * max(p.planes)
                       for p in self._layout(4).packings)
         if self.bus_bytes is None:
@@ -62,7 +63,7 @@ class DequantDesign:
                                         "must fit a word")
         _integer(self.k_chunks, "k_chunks", 16, 1 << 14)
         object.__setattr__(self, "output", get_format(self.output, where="output"))
-        if self.output.name != "fp32" and (self.output.bits > 16 or self.output.family in ("codebook", "fixed")):
+        if self.output.name != "fp32" and not _can_leave(self.output):
             raise BitkilnError("no output stage for this format", where="output", got=self.output.name,
                                expected="fp32, or a minifloat, posit or integer of at most 16 bits")
         if self.channel_scale is None:
@@ -90,9 +91,18 @@ class DequantDesign:
     def name(self) -> str:
         """Verilog module name; carries every parameter."""
         parts = ["dequant", self.array.name, f"b{8 * self.bus_bytes}", f"k{self.k_chunks}"]
-        parts += [p.name.replace("+", "") for p in self.layout.packings if p.name != "dense"]
+        parts += [f"w{i}p{p.name.replace('+', '')}" for i, (p, t) in enumerate(zip(self.layout.packings,
+                                                                                   self.array.weights, strict=True))
+                  if p != packing_of(t)]
         parts += [f"to_{self.output.name}"] if self.output.name != "fp32" else []
         return "_".join(parts + ["cs"] * self.channel_scale)
+
+
+def _can_leave(fmt: Format) -> bool:
+    """Whether results can be encoded in a format: from float32, by the output stage that all engines share."""
+    if fmt.family == "posit":
+        return fmt.bits > 2 and fmt.max_scale < 127
+    return fmt.bits <= 16 and fmt.family in ("minifloat", "int") and fmt.name != "e8m0"
 
 
 @dataclass(frozen=True)

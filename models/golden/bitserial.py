@@ -254,8 +254,8 @@ def aligned_error_bound(design: BitSerialDesign, weights: int, place: int) -> Fr
     """Most that the sum of an ``aligned`` group can be off, in units of ``2**design.product_exponent``.
 
     In units of its last guard bit a cut activation is off by less than one (a rounded one by a half or less), times its
-    weight. Where the group's exponent grows the sum is rounded down, by less than one of the units then; they at least
-    double each time, so all floors together lose less than two of the last.
+    weight. Where the group's exponent grows the sum is rounded down; floors of floors are one floor, so all of them
+    together lose less than one of the last units.
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ def aligned_error_bound(design: BitSerialDesign, weights: int, place: int) -> Fr
         Of the group, ``BitSerialResult.exponent`` where the scale has none.
     """
     each = Fraction(1, 2) if design.rounding == "rne" else 1
-    return (each * weights + 2) * Fraction(2) ** (place - design.guard)
+    return (each * weights + 1) * Fraction(2) ** (place - design.guard)
 
 
 def _fp32(design: BitSerialDesign, found: dict[str, np.ndarray], nan: np.ndarray) -> np.ndarray:

@@ -87,8 +87,8 @@ def encode_results(design: DequantDesign, codes: np.ndarray) -> np.ndarray:
     fmt = design.output
     value = codes.view(np.float32).astype(np.float64)
     nan = np.isnan(value)
-    top = fmt.max
-    out = fmt.encode(np.where(nan, 0.0, np.clip(value, -top if fmt.signed else 0.0, top)), overflow="saturate") \
-        if fmt.family == "minifloat" else fmt.encode(np.where(nan, 0.0, np.clip(value, -1e30, 1e30)))
+    top = fmt.max if fmt.family == "minifloat" else float(np.finfo(np.float32).max)
+    value = np.where(nan, 0.0, np.clip(value, -top if fmt.signed else 0.0, top))
+    out = fmt.encode(value, overflow="saturate") if fmt.family == "minifloat" else fmt.encode(value)
     missing = int(fmt.encode(np.array([np.nan]))[0]) if fmt.has_nan else 0
     return np.where(nan, missing, out)

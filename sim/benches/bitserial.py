@@ -1,195 +1,263 @@
-"""cocotb bench of the bit-serial array: groups of mixed types under random stalls, special values written between
-channels, resets on the way."""
+"""cocotb bench of the bit-serial array: random groups under random stalls on every stream, special values written
+between channels, resets on the way.
+
+Parameters: ``design`` (`BitSerialDesign`), ``seed``, ``groups`` of each test.
+"""
 
 from __future__ import annotations
 
 import random
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cocotb
 import numpy as np
 from cocotb.clock import Clock
 
-from bitkiln.hw.dequant.array import result_layout
+from bitkiln.hw.dequant.array import activation_layout, result_layout, weight_layout
 from bitkiln.hw.dequant.terms import special_terms
+from bitkiln.models.cost.bitserial import event_cycles
 from bitkiln.models.design.bitserial import BitSerialDesign
-from bitkiln.models.golden.bitserial import GroupStream, bitserial
+from bitkiln.models.errors import BitkilnError
+from bitkiln.models.golden.bitserial import BitSerialResult, GroupStream, bitserial
 from bitkiln.sim.batch import from_ints, to_ints
 from bitkiln.sim.bench_report import parameters, report
-from bitkiln.sim.bitserial_check import pack_stream, random_stream, special_write, unpack_results
+from bitkiln.sim.bitserial_check import ChunkWords, pack_stream, random_stream, special_write, unpack_results
 
-DEFAULT_GROUPS = 200
+DEFAULT_GROUPS = 60
 TIMEOUT_CYCLES = 2000  # without any transfer
 
 
 @dataclass
-class Sender:
-    """One input stream: an item is offered after a random gap and stays until it is taken."""
+class Producer:
+    """Offers words on an input stream and keeps each until it is taken."""
 
     dut: object
     name: str
     rng: random.Random
-    items: list[int] = field(default_factory=list)
-    offered: bool = False
+    words: deque = field(default_factory=deque)
+    taken: int = 0
+    offered: int | None = None
 
-    def port(self, part: str):
-        return getattr(self.dut, f"{self.name}__{part}")
+    def drive(self, chance: float) -> None:
+        if self.offered is None and self.words and self.rng.random() < chance:
+            self.offered = self.words.popleft()
+        offers = self.offered is not None
+        getattr(self.dut, f"{self.name}__valid").value = int(offers)
+        payload = getattr(self.dut, f"{self.name}__payload")
+        payload.value = self.offered if offers else self.rng.getrandbits(len(payload))
 
-    def after_edge(self, chance: float) -> bool:
-        """What the last edge took, and the offer for the next one; True for a transfer."""
-        taken = self.offered and bool(int(self.port("ready").value))
-        if taken:
-            self.items.pop(0)
-            self.offered = False
-        if not self.offered and self.items and self.rng.random() < chance:
-            self.port("payload").value = self.items[0]
-            self.offered = True
-        self.port("valid").value = int(self.offered)
-        return taken
+    def sample(self) -> bool:
+        """Whether the word was taken in the cycle that ends."""
+        sent = self.offered is not None and bool(int(getattr(self.dut, f"{self.name}__ready").value))
+        if sent:
+            self.offered = None
+            self.taken += 1
+        return sent
+
+    def clear(self) -> None:
+        self.words.clear()
+        self.offered = None
 
 
-@dataclass
-class Bench:
-    """All streams, one edge at a time."""
+class Streams:
+    """All streams of the array, one cycle at a time, with the rules that its outputs keep: what is offered stays until
+    it is taken, nothing is written while a channel is under way."""
 
-    dut: object
-    design: BitSerialDesign
-    rng: random.Random
-    senders: dict[str, Sender]
-    results: list[int] = field(default_factory=list)
-    ready: bool = False
-    kept: int | None = None
-    cycles: int = 0
+    def __init__(self, dut, design: BitSerialDesign, rng: random.Random):
+        self.dut, self.design, self.rng = dut, design, rng
+        self.inputs = {name: Producer(dut, name, rng) for name in ("w", "a", "special")
+                       if name != "special" or special_terms(design)}
+        self.results: list[int] = []
+        self.kept: int | None = None
+        self.ready = False
+        self.cycles = 0
 
-    async def cycle(self, offer: float, take: float) -> bool:
+    async def cycle(self, chances: dict[str, float]) -> dict[str, bool]:
+        """One edge; ``chances`` of an offer or of ready. Which streams moved."""
         dut = self.dut
         await dut.clk.rising_edge
         self.cycles += 1
+        moved = {name: producer.sample() for name, producer in self.inputs.items()}
+        assert moved["w"] == moved["a"], "weights and activations are taken together"
         valid = bool(int(dut.o__valid.value))
-        payload = int(dut.o__payload.value) if valid else None
         if self.kept is not None:
             assert valid, "o.valid was dropped before the transfer"
-            assert payload == self.kept, "o.payload changed before the transfer"
-        taken = valid and self.ready
-        if taken:
-            self.results.append(payload)
-        self.kept = payload if valid and not taken else None
-        moved = [sender.after_edge(offer) for sender in self.senders.values()]
-        self.ready = self.rng.random() < take
+            assert int(dut.o__payload.value) == self.kept, "o.payload changed before the transfer"
+        moved["o"] = valid and self.ready
+        self.kept = int(dut.o__payload.value) if valid and not moved["o"] else None
+        if moved["o"]:
+            self.results.append(int(dut.o__payload.value))
+        if moved.get("special"):
+            assert not int(dut.busy.value), "a special value was written in the middle of a channel"
+        for name, producer in self.inputs.items():
+            producer.drive(chances[name])
+        self.ready = self.rng.random() < chances["o"]
         dut.o__ready.value = int(self.ready)
-        return taken or any(moved)
+        return moved
 
-    async def reset(self) -> None:
-        for sender in self.senders.values():
-            sender.offered, sender.items = False, []
-            sender.port("valid").value = 0
-        self.dut.rst.value, self.dut.o__ready.value = 1, 0
-        self.ready, self.kept = False, None
-        await self.dut.clk.rising_edge
-        await self.dut.clk.rising_edge
-        self.dut.rst.value = 0
+    async def run(self, results: int, chances: dict[str, float]) -> list[dict[str, bool]]:
+        """Until so many results came and every word was taken, and a while longer; what moved in each cycle."""
+        idle, history = 0, []
+        while len(self.results) < results or any(p.words or p.offered is not None for p in self.inputs.values()) \
+                or idle < 20:
+            history.append(await self.cycle(chances))
+            idle = 0 if any(history[-1].values()) else idle + 1
+            assert idle < TIMEOUT_CYCLES, f"{len(self.results)} of {results} results came"
+        assert len(self.results) == results, f"{len(self.results) - results} results too many"
+        return history
 
-    async def send(self, stream: GroupStream, offer: float, take: float,
-                   tables: dict[int, tuple[int, ...]] | None = None) -> int:
-        """A stream of groups from its first chunk to its last result; returns results compared."""
-        words = pack_stream(self.design, stream, tables)
-        for name, payloads in (("w", words.w), ("a", words.a)):
-            self.senders[name].items = [int(v) for v in to_ints(payloads, 0)]
-        expected = bitserial(self.design, stream, tables)
-        wanted, idle, self.results = len(expected.value) * self.design.rows, 0, []
-        while len(self.results) < wanted or idle < 40:
-            moved = await self.cycle(offer, take)
-            idle = 0 if moved else idle + 1
-            assert idle < TIMEOUT_CYCLES, f"{wanted - len(self.results)} results did not come"
-        assert len(self.results) == wanted, f"{len(self.results)} results, expected {wanted}"
-        width = result_layout(self.design).size
-        found = unpack_results(self.design, from_ints(self.results, width) if width > 64
-                               else np.array(self.results, np.uint64))
+    def load(self, words: ChunkWords) -> None:
+        design = self.design
+        self.inputs["w"].words.extend(to_ints(words.w, weight_layout(design).size).tolist())
+        self.inputs["a"].words.extend(to_ints(words.a, activation_layout(design).size).tolist())
+
+    def check(self, expected: Sequence[BitSerialResult]) -> int:
+        """Compare the results with golden ones; how many there were."""
+        design, size = self.design, result_layout(self.design).size
+        words = from_ints(self.results, size) if size > 64 else np.array(self.results, np.uint64)
+        found = unpack_results(design, words)
+        last = found.pop("last")
+        assert last[:, -1].all() and not last[:, :-1].any(), "last goes with the last row alone"
         for name, seen in found.items():
-            if name == "last":
-                assert (seen[:, -1]).all() and not seen[:, :-1].any(), "last"
-                continue
-            right = np.broadcast_to(expected.scale_nan[:, None, :], seen.shape) if name == "scale_nan" \
-                else getattr(expected, name)
-            bad = np.argwhere(seen != right)
-            assert not len(bad), f"{name}{bad[0].tolist()}: got {seen[tuple(bad[0])]}, expected {right[tuple(bad[0])]}"
-        return expected.fp32.size
+            wanted = np.concatenate([getattr(result, name) for result in expected])
+            wanted = np.broadcast_to(wanted[:, None, :], seen.shape) if name == "scale_nan" else wanted
+            bad = np.argwhere(seen != wanted)
+            assert not len(bad), f"{name}{bad[0].tolist()}: got {seen[tuple(bad[0])]}, expected " \
+                                 f"{wanted[tuple(bad[0])]} ({len(bad)} differ)"
+        self.results = []
+        return len(words) * design.columns
 
 
-async def _start(dut) -> tuple[Bench, int, int]:
+def channel(stream: GroupStream, first: int, end: int) -> GroupStream:
+    """Some of the groups."""
+    at = slice(stream.starts[first], stream.starts[end])
+    return GroupStream(stream.activations[:, at], stream.codes[:, at], stream.lengths[first:end],
+                       *(getattr(stream, name)[:, first:end]
+                         for name in ("types", "special", "scale", "scale_negative", "zero")), stream.emit[first:end])
+
+
+async def _start(dut) -> tuple[BitSerialDesign, Streams, int, int]:
     given = parameters()
     seed = int(given["seed"]) if given.get("seed") is not None else random.getrandbits(32)
     dut._log.info("seed %d", seed)
     design = given["design"]
-    names = ["w", "a"] + ["special"] * (special_terms(design) > 0)
-    rng = random.Random(seed)
-    bench = Bench(dut, design, rng, {name: Sender(dut, name, rng) for name in names})
-    for port in (dut.rst, dut.o__ready, *(sender.port(part) for sender in bench.senders.values()
-                                          for part in ("valid", "payload"))):
+    streams = Streams(dut, design, random.Random(seed))
+    for port in (dut.clk, dut.rst, dut.o__ready):
         port.value = 0
     Clock(dut.clk, 2, unit="step").start()
-    await bench.reset()
-    return bench, seed, int(given.get("groups", DEFAULT_GROUPS))
+    await _reset(dut, streams)
+    return design, streams, seed, int(given.get("groups", DEFAULT_GROUPS))
+
+
+async def _reset(dut, streams: Streams) -> None:
+    dut.rst.value, dut.o__ready.value = 1, 0
+    for name, producer in streams.inputs.items():
+        producer.clear()
+        getattr(dut, f"{name}__valid").value = 0
+    streams.ready, streams.kept = False, None
+    await dut.clk.rising_edge
+    await dut.clk.rising_edge
+    dut.rst.value = 0
+    streams.results = []
+
+
+def _all(chance: float, **other: float) -> dict[str, float]:
+    return {**dict.fromkeys(("w", "a", "special", "o"), chance), **other}
+
+
+@cocotb.test()
+async def full_speed(dut) -> None:
+    """Without stalls every transfer is in the cycle that the event model says."""
+    design, streams, seed, groups = await _start(dut)
+    stream = random_stream(design, groups, seed, longest=24)
+    words, golden = pack_stream(design, stream), bitserial(design, stream)
+    accepted, results, held = event_cycles(design, words.steps, words.last, words.emit)
+    streams.load(words)
+    history = await streams.run(len(results), _all(1.0))
+    moves = {name: np.array([at for at, moved in enumerate(history) if moved[name]]) for name in ("w", "o")}
+    assert (moves["w"] - moves["w"][0] == accepted).all(), "chunks were taken in other cycles"
+    assert (moves["o"] - moves["w"][0] == results).all(), "results came in other cycles"
+    assert int(dut.stalls.value) == held and not int(dut.busy.value)
+    report(vectors=streams.check([golden]), cycles=streams.cycles, seed=seed)
 
 
 @cocotb.test()
 async def random_stalls(dut) -> None:
     """Every mixture of slow and fast producers and consumers."""
-    bench, seed, groups = await _start(dut)
-    checked = 0
-    for at, (offer, take) in enumerate(((1.0, 1.0), (0.5, 0.5), (1.0, 0.1), (0.2, 1.0))):
-        stream = random_stream(bench.design, max(groups // 4, 1), seed + at, longest=48)
-        checked += await bench.send(stream, offer, take)
-    report(vectors=checked, cycles=bench.cycles)
+    design, streams, seed, groups = await _start(dut)
+    mixtures = (_all(1.0, o=0.1), _all(0.9, w=0.2), _all(0.9, a=0.1), _all(0.6), _all(0.9, o=0.4))
+    vectors = 0
+    for at, chances in enumerate(mixtures):
+        stream = random_stream(design, -(-groups // len(mixtures)), seed + 1 + at, longest=16, specials=0.1)
+        streams.load(pack_stream(design, stream))
+        golden = bitserial(design, stream)
+        await streams.run(len(golden.value) * design.rows, chances)
+        vectors += streams.check([golden])
+    report(vectors=vectors, cycles=streams.cycles)
 
 
 @cocotb.test()
-async def special_values(dut) -> None:
-    """Entries of the table are written between channels; a write that comes too early waits."""
-    bench, seed, groups = await _start(dut)
-    design, checked = bench.design, 0
-    typed = [i for i, t in enumerate(design.weights) if t.special_code is not None]
-    tables: dict[int, tuple[int, ...]] = {}
+async def special_values_between_channels(dut) -> None:
+    """Writes are offered at any time and taken between channels; a channel has what was written before its first
+    chunk was taken."""
+    design, streams, seed, groups = await _start(dut)
+    kinds = [index for index, kind in enumerate(design.weights) if kind.special_code is not None]
+    if not kinds:
+        report(vectors=0, cycles=streams.cycles)
+        return
     rng = np.random.default_rng(seed)
-    for turn in range(4):
-        for index in typed:
-            weight = design.weights[index]
-            pool = sorted(set(weight.specials) | {w or 0 for w in weight.values})
-            values = tuple(int(v) for v in rng.choice(pool, 4))
-            tables[index] = values
-            bench.senders["special"].items += [special_write(design, index, entry, value)
-                                               for entry, value in enumerate(values)]
-        while any(bench.senders[name].items for name in ("special",) if name in bench.senders):
-            await bench.cycle(0.5, 0.5)
-        stream = random_stream(design, max(groups // 8, 1), seed + 10 + turn, longest=24)
-        checked += await bench.send(stream, 0.9, 0.7, dict(tables))
-    if typed:
-        # While a channel is open a write is not taken: one chunk that does not end its group keeps it open.
-        words = pack_stream(design, random_stream(design, 40, seed + 99, longest=design.group))
-        open_chunk = int(np.flatnonzero(~words.last)[0]) if (~words.last).any() else None
-        if open_chunk is not None:
-            for name, payloads in (("w", words.w), ("a", words.a)):
-                bench.senders[name].items = [int(to_ints(payloads[open_chunk:open_chunk + 1], 0)[0])]
-            while bench.senders["w"].items:
-                await bench.cycle(1.0, 1.0)
-            bench.senders["special"].items = [special_write(design, typed[0], 0, design.weights[typed[0]].specials[0])]
-            for _ in range(60):
-                await bench.cycle(1.0, 1.0)
-            assert bench.senders["special"].items, "a special value was written while a channel was open"
-            checked += 1
-    report(vectors=checked, cycles=bench.cycles)
+    stream = random_stream(design, groups, seed + 20, longest=2 * design.lanes)
+    words = pack_stream(design, stream)
+    writes = []
+    while len(writes) < 12:
+        index, entry = int(rng.choice(kinds)), int(rng.integers(0, 4))
+        value = int(rng.integers(-design.weights[index].max_units, design.weights[index].max_units + 1))
+        try:
+            writes.append((index, entry, value, special_write(design, index, entry, value)))
+        except BitkilnError:
+            continue
+    ends = (np.flatnonzero(stream.emit) if design.sums_channel else np.arange(len(stream.emit))) + 1
+    starts = np.concatenate(([0], ends[:-1]))
+    first_chunk = np.concatenate(([0], np.cumsum(-(-stream.lengths // design.lanes))))[starts]
+    streams.inputs["special"].words.extend(word for *_, word in writes)
+    while streams.inputs["special"].taken < 2:
+        await streams.cycle(_all(0.9))
+    early = streams.inputs["special"].taken
+    streams.load(words)
+    history = await streams.run(len(ends) * design.rows, _all(0.9, w=0.08, special=0.05))
+    chunk = np.cumsum([moved["w"] for moved in history])
+    written = early + np.cumsum([moved["special"] for moved in history])
+    tables = {index: [*design.weights[index].specials, 0, 0, 0, 0][:4] for index in kinds}
+    golden, done = [], 0
+    for begin, end, at in zip(starts, ends, first_chunk, strict=True):
+        before = int(written[np.flatnonzero(chunk == at + 1)[0]])
+        for index, entry, value, _ in writes[done:before]:
+            tables[index][entry] = value
+        done = before
+        golden.append(bitserial(design, channel(stream, int(begin), int(end)),
+                                {index: tuple(values) for index, values in tables.items()}))
+    report(vectors=streams.check(golden), cycles=streams.cycles)
 
 
 @cocotb.test()
 async def reset_in_the_middle(dut) -> None:
-    """A reset forgets everything under way; what comes after it is whole."""
-    bench, seed, groups = await _start(dut)
-    for turn in range(6):
-        words = pack_stream(bench.design, random_stream(bench.design, 12, seed + turn, longest=32))
-        for name, payloads in (("w", words.w), ("a", words.a)):
-            bench.senders[name].items = [int(v) for v in to_ints(payloads, 0)]
-        for _ in range(bench.rng.randrange(1, 80)):
-            await bench.cycle(0.8, 0.6)
-        await bench.reset()
-    checked = await bench.send(random_stream(bench.design, max(groups // 8, 1), seed + 50, longest=32), 0.8, 0.6)
-    report(vectors=checked, cycles=bench.cycles)
+    """A reset forgets everything under way, written special values too; what comes after it is whole."""
+    design, streams, seed, groups = await _start(dut)
+    vectors = 0
+    for at in range(6):
+        lost = random_stream(design, 12, seed + 40 + at)
+        streams.load(pack_stream(design, lost))
+        if "special" in streams.inputs:
+            index = next(i for i, kind in enumerate(design.weights) if kind.special_code is not None)
+            streams.inputs["special"].words.append(special_write(design, index, at % 4, 1))
+        for _ in range(streams.rng.randrange(1, 90)):
+            await streams.cycle(_all(0.8, o=0.5))
+        await _reset(dut, streams)
+        stream = random_stream(design, max(groups // 6, 4), seed + 60 + at, longest=12)
+        streams.load(pack_stream(design, stream))
+        golden = bitserial(design, stream)
+        await streams.run(len(golden.value) * design.rows, _all(0.8))
+        vectors += streams.check([golden])
+    report(vectors=vectors, cycles=streams.cycles)

@@ -70,8 +70,8 @@ def test_spellings(spelling, name):
 
 def test_weight_only():
     only = {n for n in format_names() if is_weight_only(n)}
-    assert only == {"nf3", "nf4", "flint4", "binary", "seq2"} | {f"bitmod{b}_{k}_{s}" for b in (3, 4) for k in ("er", "ea")
-                                               for s in ("pos", "neg")}
+    bitmod = {f"bitmod{b}_{k}_{s}" for b in (3, 4) for k in ("er", "ea") for s in ("pos", "neg")}
+    assert only == {"nf3", "nf4", "flint4", "binary", "seq2"} | bitmod
     assert is_weight_only(Codebook("mine", (0, 1)))
 
 
