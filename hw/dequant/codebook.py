@@ -67,10 +67,10 @@ def word_layout(design: CodebookDesign) -> data.StructLayout:
 class CodebookDequantiser(wiring.Component):
     """Looks up weight codes; one chunk of lanes each cycle.
 
-    A word leaves `latency` edges after the edge that takes its last chunk, where nothing has to wait. Blocks of any
-    length follow each other without a gap, each beginning a new word: blocks that fill whole words make the rows of W
-    that the matmul core reads (elements packed tight, rows of whole beats). Where rows have several blocks and end
-    within a word, so must the last block only.
+    A word is there `latency` edges after the one that takes its last chunk, at most, where words are taken at once.
+    Blocks of any length follow each other without a gap, each beginning a new word: blocks that fill whole words make
+    the rows of W that the matmul core reads (elements packed tight, rows of whole beats), and only the last block of a
+    row may end within a word.
 
     Parameters
     ----------

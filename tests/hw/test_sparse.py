@@ -197,6 +197,21 @@ def test_extreme_sums_fit(models: dict[str, StreamModel]) -> None:
                 bool(turn) and value == 0x7F)
 
 
+def test_a_tile_of_full_length_ends_by_itself(models: dict[str, StreamModel]) -> None:
+    for name in ("fp16", "odd"):
+        design = DESIGNS[name]
+        tiles = random_sparse(design, 20, SEED, density=0.1, chunks=design.chunks)
+        items, width = pack_sparse(design, tiles), design.rows * design.lanes * design.activation.bits
+        assert bits_of(items["activation"], width, 1).sum() == 20
+        wide = [bits_of(items["activation"], at, 32 if at + 32 <= width else width - at) for at in range(0, width, 32)]
+        items["activation"] = pack_bits([*((part, min(32, width - 32 * n)) for n, part in enumerate(wide)),
+                                         (np.zeros(len(wide[0]), int), 1)])
+        wanted = sparse(design, tiles)
+        run = models[name].run(items, {"o": wanted.value.size}).check()
+        compare_sums(design, wanted, run)
+        compare_cycles(design, sparse_cycles(design, tiles), run)
+
+
 def tiny(design: SparseDesign, activations: np.ndarray, values: np.ndarray) -> SparseStream:
     """An outlier in each of as many tiles of one weight, all of one result."""
     count, zero = len(values), np.zeros(len(values), np.int64)
