@@ -360,7 +360,8 @@ class BitSerialArray(wiring.Component):
         design = self.design
         total = Signal(signed(row.total_bits), name=f"total{r}")
         m.d.comb += total.eq(Mux(check, row.total, 0))
-        part = self._delay(m, total, design.pipeline, f"total{r}")
+        # A part that is under way goes with a reset: it would be added to the first group behind it.
+        part = self._delay(m, total, design.pipeline, f"total{r}", False)
         width = 1 + (design.max_operand * design.group).bit_length()
         held = Signal(signed(width), name=f"activations{r}")
         new = Signal(signed(width), name=f"activations{r}_new")

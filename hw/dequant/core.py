@@ -25,6 +25,7 @@ from bitkiln.models.design.dequant import DequantDesign
 
 from ..emit import shared
 from .array import BitSerialArray, special_write_layout
+from .queue import Queue
 from .reader import CodeDecoder, GroupReader, plane_layout, window_layout
 from .results import ResultStage, output_layout, visit_layout
 from .terms import special_terms
@@ -35,41 +36,14 @@ __all__ = ["DequantCore", "activation_word_layout"]
 SCALES = 4   # tiles of channel scales that wait
 
 
+def _power(size: int) -> int:
+    """Of two, 2 or more."""
+    return 1 << max((size - 1).bit_length(), 1)
+
+
 def activation_word_layout(design: DequantDesign) -> data.StructLayout:
     """A row's codes of one chunk, lane 0 lowest; ``last`` with the job's last one."""
     return data.StructLayout({"codes": design.array.lanes * design.array.activation.bits, "last": 1})
-
-
-class _Queue(wiring.Component):
-    """A few words of registers-and-memory between two parts."""
-
-    def __init__(self, width: int, depth: int):
-        self.width, self.depth = width, 1 << max((depth - 1).bit_length(), 1)
-        super().__init__({"i": In(stream.Signature(width)), "o": Out(stream.Signature(width))})
-
-    @property
-    def module_name(self) -> str:
-        return f"queue_{self.width}x{self.depth}"
-
-    @property
-    def parameters(self) -> dict:
-        return {"width": self.width, "depth": self.depth}
-
-    def elaborate(self, platform) -> Module:
-        m = Module()
-        m.submodules.memory = memory = Memory(shape=self.width, depth=self.depth, init=[])
-        write, read = memory.write_port(), memory.read_port(domain="comb")
-        head, tail = Signal(range(self.depth)), Signal(range(self.depth))
-        level = Signal(range(self.depth + 1))
-        put, get = self.i.valid & self.i.ready, self.o.valid & self.o.ready
-        m.d.comb += [self.i.ready.eq(level != self.depth), self.o.valid.eq(level != 0), write.addr.eq(tail),
-                     write.data.eq(self.i.payload), write.en.eq(put), read.addr.eq(head), self.o.payload.eq(read.data)]
-        with m.If(put):
-            m.d.sync += tail.eq(tail + 1)
-        with m.If(get):
-            m.d.sync += head.eq(head + 1)
-        m.d.sync += level.eq(level + put - get)
-        return m
 
 
 class DequantCore(wiring.Component):
@@ -165,12 +139,12 @@ class DequantCore(wiring.Component):
         design, walk = self.design, self.distributor
         columns = design.array.columns
         column = Signal(range(columns))
-        word = Signal(range(design.record_words + 1))
+        word = Signal(range(design.record_words))
         scales = Signal(init=int(design.channel_scale))      # the tile's scales come first
         take = Signal()
         m.d.comb += [take.eq(self.weight.valid & self.weight.ready)]
         if design.channel_scale:
-            m.submodules.scales = queue = shared(_Queue(32, SCALES * columns))
+            m.submodules.scales = queue = shared(Queue(32, _power(SCALES * columns)))
             m.d.comb += [queue.i.payload.eq(self.weight.payload[:32]),
                          queue.i.valid.eq(self.weight.valid & walk.busy & scales),
                          results.scale.payload.eq(queue.o.payload), results.scale.valid.eq(queue.o.valid),
@@ -179,11 +153,14 @@ class DequantCore(wiring.Component):
         else:
             scale_ready = Const(0, 1)
         room = Array([reader.room for reader in self.readers])[column]
-        m.d.comb += self.weight.ready.eq(walk.busy & Mux(scales, scale_ready, room))
+        # Sizes of groups follow their length a cycle later.
+        settled = Signal()
+        m.d.sync += settled.eq(~self.starts)
+        m.d.comb += self.weight.ready.eq(walk.busy & Mux(scales, scale_ready, room & settled))
         # Words of the group: by its type, which stands in its first word.
         kind = self._kind(m, word)
-        needed, planes = self._places(m, walk.length, kind)
-        last_word = word + 1 == needed
+        final, planes = self._places(m, walk.length, kind)
+        last_word = word == final
         last_column = column + 1 == walk.columns
         for c, reader in enumerate(self.readers):
             m.d.comb += [reader.word.eq(self.weight.payload), reader.last.eq(last_word), reader.planes.eq(planes),
@@ -198,6 +175,7 @@ class DequantCore(wiring.Component):
                 m.d.sync += column.eq(Mux(last_column, 0, column + 1))
                 with m.If(last_column):
                     walk.next_group()
+                    m.d.sync += settled.eq(~walk.changes)
                     if design.channel_scale:
                         with m.If(walk.last_group):
                             m.d.sync += scales.eq(1)
@@ -214,29 +192,35 @@ class DequantCore(wiring.Component):
         return kind
 
     def _places(self, m: Module, length: Value, kind: Value) -> tuple[Signal, Signal]:
-        """Bus words of a group of ``length`` codes of a type, and the bytes where its planes begin."""
+        """The last bus word of a group of ``length`` codes of a type, and the bytes where its planes begin; a cycle
+        after the length."""
         layout, bus = self.design.layout, self.design.bus_bytes
-        needed, planes = Signal(range(self.design.record_words + 1)), Signal(plane_layout(self.design))
-        sizes, begins = [], [[] for _ in planes]
+        last, planes = Signal(range(self.design.record_words)), Signal(plane_layout(self.design))
+        lasts: list[tuple[int, Signal]] = []
+        begins: list[list[tuple[int, Signal]]] = [[] for _ in planes]
+
+        def held(value: Value, like: Value, name: str) -> Signal:
+            register = Signal(len(like), name=name, reset_less=True)
+            m.d.sync += register.eq(value)
+            return register
+
         for index, p in enumerate(layout.packings):
             size: Value = Const(layout.header_bytes)
             if p.trits:
-                fifth = Signal(range(self.design.array.group // 5 + 2), name=f"fifth{index}")
                 # Exact for lengths up to 1,024 + 4: (n + 4) * 3277 >> 14 is the quotient by five.
-                m.d.comb += fifth.eq(((length + 4) * 3277) >> 14)
-                size = size + fifth
+                size = size + (((length + 4) * 3277) >> 14)
             else:
                 for plane, width in enumerate(p.planes):
                     if plane:
-                        begins[plane - 1].append((index, size))
+                        begins[plane - 1].append((index, held(size, planes[plane - 1], f"begin{index}_{plane}")))
                     size = size + ((length * width + 7) >> 3)
-            sizes.append((index, (size + (bus - 1)) >> (bus - 1).bit_length()))
-        for target, values in ((needed, sizes), *zip(planes, begins, strict=True)):
-            chosen = values[-1][1]
+            lasts.append((index, held((size - 1) >> (bus - 1).bit_length(), last, f"last{index}")))
+        for target, values in ((last, lasts), *zip(planes, begins, strict=True)):
+            chosen: Value = values[-1][1]
             for index, value in reversed(values[:-1]):
                 chosen = Mux(kind == index, value, chosen)
             m.d.comb += target.eq(chosen)
-        return needed, planes
+        return last, planes
 
     def _buffers(self, m: Module):
         """Two buffers of activations for each row: one is read, the other one filled."""
@@ -287,8 +271,8 @@ class DequantCore(wiring.Component):
         emits = last_chunk & (walk.last_group if array.sums_channel else Const(1, 1))
         full = Cat(~(c < walk.columns) | reader.full for c, reader in enumerate(self.readers)).all()
         # The visit tells the result stage; its queue has room for all that the array can have under way.
-        m.submodules.visits = self.visits = visits = shared(_Queue(
-            visit_layout(design).size, self.array.depth // array.rows + 4))
+        m.submodules.visits = self.visits = visits = shared(Queue(
+            visit_layout(design).size, _power(self.array.depth // array.rows + 4)))
         visit = Signal(visit_layout(design), name="visit")
         first_group = Signal(init=1)
         m.d.comb += [visit.rows.eq(walk.job.rows), visit.columns.eq(walk.columns), visit.first.eq(first_group),
@@ -316,16 +300,18 @@ class DequantCore(wiring.Component):
                          held_word.last.eq(last_chunk), held_word.emit.eq(walk.last_group)]
         m.d.comb += [word[name].eq(held_word[name]) for name, _ in held_word.shape()]
         for c, reader in enumerate(self.readers):
-            # A column that the tile does not have takes as many steps as column 0, and none with zero_skip.
-            there = c < walk.columns
+            # A column that the tile does not have repeats column 0, as far as that decides how many steps chunks take.
+            there, other = c < walk.columns, self.readers[0]
             window = Signal(window_layout(design), name=f"window{c}", reset_less=True)
+            shown, group = reader.window.as_value(), reader.group.as_value()
+            if array.zero_skip:
+                shown, group = Mux(there, shown, other.window), Mux(there, group, other.group)
             m.submodules[f"codes{c}"] = codes = shared(CodeDecoder(design))
             m.d.comb += [codes.i.eq(window), codes.type.eq(held_word.groups[c].type),
                          word.codes[c].as_value().eq(codes.codes)]
             with m.If(go):
-                m.d.sync += [window.eq(Mux(there, reader.window.as_value(), 0) if array.zero_skip else reader.window),
-                             held_word.groups[c].eq(reader.group),
-                             held_word.groups[c].type.eq(Mux(there, reader.group.type, self.readers[0].group.type))]
+                m.d.sync += [window.eq(shown), held_word.groups[c].eq(group),
+                             held_word.groups[c].type.eq(Mux(there, reader.group.type, other.group.type))]
         for c, reader in enumerate(self.readers):
             there = c < walk.columns
             m.d.comb += [reader.next.eq(go & ~last_chunk & there), reader.done.eq(go & last_chunk & there)]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -35,8 +35,8 @@ def visit_layout(design: DequantDesign) -> data.StructLayout:
 class ResultStage(wiring.Component):
     """One result a cycle through one float32 adder and one multiplier.
 
-    Results leave row by row, channel by channel. Sums of groups wait in a memory; a group's sums are all written
-    before the next group's are read.
+    Results leave row by row, channel by channel. Sums of groups wait in a memory; one that is still in the adder is
+    waited for (only where a tile has fewer results than the adder has stages).
 
     Members
     -------
@@ -75,10 +75,7 @@ class ResultStage(wiring.Component):
         end_of_row = (column == array.columns - 1) | (column + 1 >= visit.columns) | (row >= visit.rows)
         scales = self._scales(m)
         have = self.visit.valid & self.i.valid & scales.ready
-        pipe_empty = Signal()
-        # A group's first sum may only be read when the group before has been written.
-        start = (row == 0) & (column == 0)
-        wait = start & ~pipe_empty if self.sums else Const(0, 1)
+        wait = Signal()
         m.d.comb += [go.eq(have & ready & ~wait), self.i.ready.eq(go & end_of_row),
                      self.visit.ready.eq(go & end_of_row & self.i.payload.last)]
         with m.If(go):
@@ -91,7 +88,7 @@ class ResultStage(wiring.Component):
         final = visit.final & counts
         last = visit.last & (row + 1 == visit.rows) & (column + 1 == visit.columns)
         factor = Array(scales.values)[column] if design.channel_scale else None
-        self._pipeline(m, go, ready, pipe_empty, value, counts, final, last, factor, row, column)
+        self._pipeline(m, go, ready, wait, value, counts, final, last, factor, row, column)
         return m
 
     def _scales(self, m: Module):
@@ -122,7 +119,7 @@ class ResultStage(wiring.Component):
         held.ready = complete
         return held
 
-    def _pipeline(self, m: Module, go: Value, ready: Signal, empty: Signal, value: Value, counts: Value, final: Value,
+    def _pipeline(self, m: Module, go: Value, ready: Signal, wait: Signal, value: Value, counts: Value, final: Value,
                   last: Value, factor: Value | None, row: Value, column: Value) -> None:
         """Adder, multiplier and encoder, with one enable; a result at its end stops all until it is taken."""
         design, array = self.design, self.design.array
@@ -153,8 +150,12 @@ class ResultStage(wiring.Component):
                          add.a.eq(Mux(self.visit.payload.first, 0, read.data))]
             addend(m, add, value)
             now = later(now, add.latency, "added", True)
-            m.d.comb += [write.addr.eq(later(cell, add.latency, "cell")), write.data.eq(add.o),
-                         write.en.eq(en & now[0])]
+            clashes: list[Value] = []
+            for stage in stages:
+                cell = later(cell, 1, f"cell{len(clashes)}")
+                clashes.append(stage[0] & (cell == read.addr))
+            m.d.comb += [write.addr.eq(cell), write.data.eq(add.o), write.en.eq(en & now[0]),
+                         wait.eq(Cat(clashes).any() & ~self.visit.payload.first)]
             if factor is not None:
                 factor = later(factor, add.latency, "factor")
             value = add.o
@@ -189,7 +190,4 @@ class ResultStage(wiring.Component):
         m.d.comb += [en.eq(~self.o.valid | self.o.ready), ready.eq(en), self.o.payload.eq(held)]
         with m.If(en):
             m.d.sync += [self.o.valid.eq(finished), held.value.eq(value), held.last.eq(last)]
-        # A sum under way has its tag in the first stages.
-        under_way = [stage[0] for stage in stages[:FloatAdd.latency]] if self.sums else []
-        m.d.comb += empty.eq(~Value.cast(sum(under_way, Const(0, 1))).any() if under_way else 1)
         m.d.comb += self.idle.eq(~self.o.valid & ~Value.cast(sum((s[0] for s in stages), Const(0, 4))).any())

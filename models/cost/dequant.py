@@ -136,7 +136,9 @@ def weights_keep_up(design: DequantDesign, job: DequantJob, types: np.ndarray | 
     goes = np.concatenate(([0], 1 + np.concatenate(([0], np.cumsum(steps.reshape(-1))))[:ends[-1] - 1]))
     came = -2                                       # the last word of the group before; the first chunk goes at 0
     for n in range(1, len(sizes)):
-        came = max(came, goes[ends[n - 2] - 1] if n > 1 else came) + sizes[n]
+        g = n % len(job.lengths)
+        settles = job.lengths[g] != job.lengths[g - 1] and not (g == 0 and design.channel_scale)
+        came = max(came + settles, goes[ends[n - 2] - 1] if n > 1 else came) + sizes[n]
         if came + 2 > goes[ends[n - 1]]:
             return False
     return True
@@ -166,6 +168,7 @@ class _Run:
         self.rows_depth = queue_rows(array)
         self.to_row = pipeline_depth(array) + array.scale_cycles - 1
         self.word = 0                                   # of the last word
+        self.length = 0                                 # of the group that it belongs to
         self.done: list[int] = []                       # of each group: the go of its last chunk
         self.pushed: list[int] = []                     # of each channel scale, into the queue
         self.popped: list[int] = []
@@ -174,7 +177,7 @@ class _Run:
         self.scale_free = self.row_free = 0
         self.takes: list[int] = []                      # of each row of results
         self.filled = self.gone = 0                     # the array's output register; the last result that was taken
-        self.counted = -FLOAT_ADD - 1                   # ... that counts
+        self.added: dict[tuple[int, int], int] = {}     # each sum: when it was taken
         self.complete = 0                               # the tile's scales are there
         self.out: list[int] = []
         self.starved = self.stalls = self.first = 0
@@ -188,6 +191,10 @@ class _Run:
                 self._push(width)
             of_chunk = iter(steps[tile])
             for g, count in enumerate(chunks):
+                # Sizes follow the length of groups a cycle later, which the tile's scales hide.
+                if job.lengths[g] != self.length and not (g == 0 and self.design.channel_scale):
+                    self.word += 1
+                self.length = job.lengths[g]
                 start = self._words(words[at:at + width, g])
                 final = g == len(chunks) - 1
                 for chunk in range(count):
@@ -249,16 +256,18 @@ class _Run:
                 self.popped.append(pop)
             self.complete = pop + 1
         ready = max(visit, self.complete if self.design.channel_scale else 0)
-        if not array.sums_channel:
-            ready = max(ready, self.counted + FLOAT_ADD + 1)
         for row in range(array.rows):
             arrives = self.ended + self.to_row + row
             self.filled = max(arrives, self.takes[-1] if self.takes else 0)
-            begin = max(self.filled + 1, self.gone + 1, ready)
-            counts = row < job.rows
-            self.gone = begin + (width - 1 if counts else 0)
-            self.takes.append(self.gone)
-            if counts:
-                self.counted = self.gone
+            self.gone = max(self.filled, self.gone, ready - 1)
+            if row >= job.rows:
+                self.gone += 1
+            for column in range(width if row < job.rows else 0):
+                self.gone += 1
+                if not array.sums_channel:
+                    if not first:                       # a sum still in the adder is waited for
+                        self.gone = max(self.gone, self.added[row, column] + FLOAT_ADD + 1)
+                    self.added[row, column] = self.gone
                 if final:
-                    self.out += range(begin, begin + width)
+                    self.out.append(self.gone)
+            self.takes.append(self.gone)

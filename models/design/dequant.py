@@ -49,6 +49,12 @@ class DequantDesign:
             raise BitkilnError("wrong output of the array", where="array.output", got=self.array.output,
                                expected="fp32")
         object.__setattr__(self, "packings", tuple(self.packings) or (None,) * len(self.array.weights))
+        for weight, name in zip(self.array.weights, self.packings, strict=False):
+            try:
+                packing_of(weight, name)
+            except BitkilnError as error:
+                raise BitkilnError(error.what, where="packings", got=f"{name} for {weight.name}",
+                                   expected=error.expected) from None
         object.__setattr__(self, "packings", tuple(p.name for p in self._layout(4).packings))
         widest = max(8 * ((self.array.lanes + 8) // 5) if p.trits else self.array.lanes * max(p.planes)
                       for p in self._layout(4).packings)
@@ -58,9 +64,9 @@ class DequantDesign:
             raise BitkilnError("unknown bus width", where="bus_bytes", got=self.bus_bytes,
                                expected=", ".join(map(str, BUSES)))
         if 8 * self.bus_bytes < widest:
-            raise BitkilnError("bus too narrow", where="bus_bytes", got=self.bus_bytes,
-                               expected=f"at least {next(b for b in BUSES if 8 * b >= widest)}: a chunk of the lanes "
-                                        "must fit a word")
+            raise BitkilnError("bus too narrow", where="bus_bytes", got=f"{8 * self.bus_bytes} bits",
+                               expected=f"at least {8 * next(b for b in BUSES if 8 * b >= widest)} bits: a chunk of "
+                                        "the lanes must fit a word")
         _integer(self.k_chunks, "k_chunks", 16, 1 << 14)
         object.__setattr__(self, "output", get_format(self.output, where="output"))
         if self.output.name != "fp32" and not _can_leave(self.output):
