@@ -1,4 +1,4 @@
-"""What ``aligned`` sums lose, group by group, beside an FP16 MAC chain: error / sum |activation * weight|.
+"""What ``aligned`` and ``floating`` sums lose by group, beside an FP16 MAC chain: error / sum |activation * weight|.
 
 Sums of groups, before scale and final rounding. ``exact`` has no error by construction; that it is the exact rational
 sum is checked here against Python integers.
@@ -86,12 +86,17 @@ def run() -> list[Row]:
         found = {f"aligned, guard {guard}, {rounding}": samples.sums(accumulate="aligned", guard=guard,
                                                                      rounding=rounding)
                  for guard in (0, 3, 6) for rounding in ("trunc", "rne")}
+        found |= {f"floating, guard {guard}, {mantissa} bits, {rounding}": samples.sums(
+            accumulate="floating", guard=guard, mantissa=mantissa, rounding=rounding)
+            for guard, mantissa, rounding in ((3, 15, "trunc"), (3, 15, "rne"), (6, 18, "trunc"))}
         found["FP16 multiply-add chain"] = samples.fp16_chain()
         for name, sums in found.items():
             error = np.abs(sums - exact) / scale
             default = name == "aligned, guard 3, trunc"
             target, there = PAPER[kind]
-            note = f"largest {error.max():.2g}" + (f"; target: the published PE, {there}" if default else "")
+            note = f"largest {error.max():.2g}, mean with its sign {np.mean((sums - exact) / scale):.2g}"
+            note += f"; target: the published PE, {there}" if default else ""
+            note += f"; the published PE: {target:g}, {there}" if name.startswith("floating, guard 3") else ""
             rows.append(Row(f"{kind}: {name}: mean error / sum |a w|", float(f"{error.mean():.3g}"), "",
                             target if default else None, command=COMMAND, note=note))
     return rows

@@ -14,9 +14,9 @@ __all__ = ["BitSerialArrayConfig", "DequantCoreConfig", "build_bitserial_array",
 
 # Key of the description for a parameter of the design.
 PATHS = {"rows": "array.rows", "columns": "array.columns", "accumulate": "accumulator.kind",
-         "guard": "accumulator.guard", "rounding": "accumulator.rounding", "scale": "scale.format",
-         "zero_point": "scale.zero_point", "dual_scale": "scale.dual", "group": "group.size",
-         "groups": "group.per_channel", "output": "output.format"}
+         "guard": "accumulator.guard", "rounding": "accumulator.rounding", "mantissa": "accumulator.mantissa",
+         "scale": "scale.format", "zero_point": "scale.zero_point", "dual_scale": "scale.dual",
+         "group": "group.size", "groups": "group.per_channel", "output": "output.format"}
 
 
 class SerialArrayConfig(Strict):
@@ -25,12 +25,14 @@ class SerialArrayConfig(Strict):
 
 
 class SerialAccumulatorConfig(Strict):
-    kind: Literal["exact", "aligned"] | None = Field(
-        None, description="A sum that cannot round, or activations cut to the largest of their group; by default "
-                          "exact, aligned for bf16.")
+    kind: Literal["exact", "aligned", "floating"] | None = Field(
+        None, description="A sum that cannot round, activations cut to the largest of their group, or products cut to "
+                          "the largest of their cycle and a short sum; by default exact, aligned for bf16.")
     guard: Annotated[int, Field(ge=0, le=16)] = Field(
-        3, description="aligned: bits kept below the largest significand.")
-    rounding: Literal["trunc", "rne"] = Field("trunc", description="aligned: what becomes of the bits below.")
+        3, description="aligned, floating: bits kept below the largest significand.")
+    rounding: Literal["trunc", "rne"] = Field(
+        "trunc", description="aligned, floating: what becomes of the bits below.")
+    mantissa: Annotated[int, Field(ge=8, le=32)] = Field(15, description="floating: bits of the sum, sign included.")
 
 
 class GroupScaleConfig(Strict):
@@ -163,9 +165,10 @@ def build_bitserial_array(parsed: BitSerialArrayConfig | None, data: dict[str, A
         design = BitSerialDesign(
             tuple(types[name] for name, _ in names), activation or "fp16", lanes=parsed.lanes,
             rows=parsed.array.rows, columns=parsed.array.columns, accumulate=parsed.accumulator.kind,
-            guard=parsed.accumulator.guard, rounding=parsed.accumulator.rounding, scale=parsed.scale.format,
-            group=parsed.group.size, groups=parsed.group.per_channel, zero_point=parsed.scale.zero_point,
-            dual_scale=parsed.scale.dual, zero_skip=parsed.zero_skip, specials=parsed.specials,
+            guard=parsed.accumulator.guard, rounding=parsed.accumulator.rounding,
+            mantissa=parsed.accumulator.mantissa, scale=parsed.scale.format, zero_point=parsed.scale.zero_point,
+            dual_scale=parsed.scale.dual, group=parsed.group.size, groups=parsed.group.per_channel,
+            zero_skip=parsed.zero_skip, specials=parsed.specials,
             placement=parsed.placement, pipeline=parsed.pipeline,
             output="fp32" if isinstance(parsed, DequantCoreConfig) else parsed.output.format)
     except BitkilnError as error:

@@ -143,6 +143,27 @@ _ENGINES = {
             datasheet="flow.codebook_datasheet:codebook_datasheet",
             example={"scale.format": "uint8"},
         ),
+        Engine(
+            name="codebook_array",
+            summary="array of MACs with a codebook dequantiser for each column, results scaled block by block",
+            config="config_codebook_array:CodebookArrayConfig",
+            build="config_codebook_array:build_codebook_array",
+            effective="config_codebook_array:effective_codebook_array",
+            component="hw.dequant.codebook_array:CodebookArray",
+            steps="flow.simulate_codebook:array_steps",
+            datasheet="flow.codebook_datasheet:array_datasheet",
+            example={"scale.format": "uint8", "array.rows": 2, "array.columns": 2},
+        ),
+        Engine(
+            name="sparse_side",
+            summary="outliers of a weight matrix, one a cycle, summed exactly beside a dense engine",
+            config="config_sparse:SparseSideConfig",
+            build="config_sparse:build_sparse_side",
+            effective="config_sparse:effective_sparse_side",
+            component="hw.dequant.sparse:SparseSide",
+            steps="flow.simulate_sparse:sparse_steps",
+            datasheet="flow.sparse_datasheet:sparse_datasheet",
+        ),
     )
 }
 

@@ -17,32 +17,31 @@ def weight_stream(design: DequantDesign, job: DequantJob, weights: DequantWeight
 
     Tile by tile: the channels' float32 scales, one a word; then group by group, channel by channel.
     """
-    columns, bus = design.array.columns, design.bus_bytes
+    columns, bus, layout = design.array.columns, design.bus_bytes, design.layout
     lengths = np.array(job.lengths)
     starts = np.concatenate(([0], np.cumsum(lengths)))
-    longest = int(lengths.max())
-    parts = []
-    for first in range(0, job.channels, columns):
-        channels = np.arange(first, min(first + columns, job.channels))
-        if design.channel_scale:
-            words = np.zeros((len(channels), bus), np.uint8)
-            words[:, :4] = weights.channel_scale[channels].astype("<f4").view(np.uint8).reshape(-1, 4)
-            parts.append(words.reshape(-1))
-        codes = np.zeros((len(lengths), len(channels), longest), np.int64)
-        for g, length in enumerate(lengths):
-            codes[g, :, :length] = weights.codes[channels, starts[g]:starts[g] + length]
-
-        def groupwise(part: np.ndarray, channels: np.ndarray = channels) -> np.ndarray:
-            return part[channels].T.reshape(-1)
-
-        fields = {f.name for f in design.layout.header}
-        named = {"types": ("type", weights.types), "specials": ("special", weights.special),
-                 "scales": ("scale", weights.scale), "negatives": ("negative", weights.scale_negative),
-                 "zeros": ("zero", weights.zero)}
-        groups = Groups(codes.reshape(-1, longest), np.repeat(lengths, len(channels)),
-                        **{key: groupwise(part) if name in fields else None for key, (name, part) in named.items()})
-        parts.append(pack_groups(design.layout, groups))
-    return np.concatenate(parts)
+    padded = np.zeros((job.channels, len(lengths), int(lengths.max())), weights.codes.dtype)
+    for g, length in enumerate(lengths):
+        padded[:, g, :length] = weights.codes[:, starts[g]:starts[g] + length]
+    channel, group = (part.reshape(-1) for part in np.indices((job.channels, len(lengths))))
+    order = np.lexsort((channel, group, channel // columns))
+    channel, group = channel[order], group[order]
+    fields = {f.name for f in layout.header}
+    named = {"types": ("type", weights.types), "specials": ("special", weights.special),
+             "scales": ("scale", weights.scale), "negatives": ("negative", weights.scale_negative),
+             "zeros": ("zero", weights.zero)}
+    groups = Groups(padded[channel, group], lengths[group],
+                    **{key: part[channel, group] if name in fields else None for key, (name, part) in named.items()})
+    packed = pack_groups(layout, groups)
+    if not design.channel_scale:
+        return packed
+    words = np.zeros((job.channels, bus), np.uint8)
+    words[:, :4] = weights.channel_scale[:job.channels, None].astype("<f4").view(np.uint8)
+    types = groups.types if groups.types is not None else np.zeros(len(group), np.int64)
+    first = np.flatnonzero((group == 0) & (channel % columns == 0))
+    tiles = np.split(packed, layout.offsets(lengths[group], types).headers[first][1:])
+    return np.concatenate([part for tile, data in enumerate(tiles)
+                           for part in (words[tile * columns:(tile + 1) * columns].reshape(-1), data)])
 
 
 def activation_chunks(design: DequantDesign, job: DequantJob, activations: np.ndarray) -> np.ndarray:

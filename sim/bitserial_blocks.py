@@ -28,11 +28,27 @@ from .bitserial_check import bits_of, pack_bits
 from .block_check import FP32_INFINITY, FP32_SIGN, Arrays, BlockCheck, Segment, port_array
 from .output_check import pack32
 
-__all__ = ["BITSERIAL", "bitserial_block"]
+__all__ = ["BITSERIAL", "BLOCK_DESIGNS", "bitserial_block", "mutated_blocks"]
 
 ROWS = 20_000
 DECODER_ROWS = 1 << 18
 FP32_NAN = 0x7FC00000
+
+# Arrays whose blocks have, between them, all that a block can have.
+BLOCK_DESIGNS = {
+    "exact": BitSerialDesign(("bitmod4", "bitmod3", "int6"), groups=4),
+    "zero-point": BitSerialDesign(("fp4", "int4"), "fp8_e4m3", zero_point=4, scale="uint4", lanes=3, group=32, groups=4,
+                                  pipeline=2, zero_skip=True),
+    "two scales": BitSerialDesign(("fp4", "bitmod3"), "int8", dual_scale=True, scale="uint6", lanes=2, group=16,
+                                  groups=2, pipeline=0),
+    "aligned": BitSerialDesign("int8", "bf16", rounding="rne", scale="e8m0"),
+    "in the pe": BitSerialDesign(("nf4_int8", "fp3"), "fp8_e5m2", scale="ue5m3", placement="pe", pipeline=2, lanes=3,
+                                 group=8),
+    "floating": BitSerialDesign(("bitmod4", "int6"), accumulate="floating", group=64, scale="uint6"),
+    "floating, rne": BitSerialDesign(("fp6_e3m2", "int3"), "bf16", accumulate="floating", guard=2, rounding="rne",
+                                     mantissa=12, scale="e8m0", lanes=3, pipeline=2, group=32),
+}
+
 
 
 def bitserial_block(component, seed: int = 1) -> BlockCheck:
@@ -178,19 +194,26 @@ def _activations(design: BitSerialDesign, codes: np.ndarray) -> _Activations:
 
 
 def _operands_of(design: BitSerialDesign, words: np.ndarray) -> dict[str, np.ndarray]:
-    """Numbers of packed operands, (n, lanes) each: magnitude at its place with its sign, and infinities by sign."""
-    layout = operand_layout(design)
+    """Numbers of packed operands, (n, lanes) each: magnitude at its place with its sign, and infinities by sign.
+
+    ``floating``: the place on its own, and whether the magnitude is not zero.
+    """
+    layout, floating = operand_layout(design), design.accumulate == "floating"
     numbers, plus, minus = [], [], []
+    own: dict[str, list[np.ndarray]] = {"place": [], "some": []} if floating else {}
     for lane in range(design.lanes):
         base = lane * layout.size
         field = {name: bits_of(words, base + part.offset, part.width) for name, part in layout}
         sign = field["sign"].astype(bool)
-        size = field["magnitude"] << field["place"] if "place" in field else field["magnitude"]
+        size = field["magnitude"] << field["place"] if "place" in field and not floating else field["magnitude"]
+        for name, values in own.items():
+            values.append(field[name])
         numbers.append(np.where(sign, -size, size))
         inf = field.get("inf", np.zeros_like(sign)).astype(bool)
         plus.append(inf & ~sign)
         minus.append(inf & sign)
-    return {"number": np.stack(numbers, axis=1), "plus": np.stack(plus, axis=1), "minus": np.stack(minus, axis=1)}
+    return {name: np.stack(values, axis=1)
+            for name, values in {"number": numbers, "plus": plus, "minus": minus, **own}.items()}
 
 
 def _activation_edge(component: ActivationEdge, kind: str, rng: np.random.Generator) -> BlockCheck:
@@ -225,8 +248,11 @@ def _exact_edge(component: ActivationEdge, kind: str, rng: np.random.Generator) 
     mask = rng.random((rows, lanes)) < np.where(rng.random(rows) < 0.5, 1, 0.5)[:, None]
     mask[-1000:] = True
     acts = _activations(design, codes * mask)
-    number = np.where(acts.sign == 1, -1, 1) * (acts.significand << acts.place)
+    floating = design.accumulate == "floating"
+    number = np.where(acts.sign == 1, -1, 1) * (acts.significand << (0 if floating else acts.place))
     expected = {"number": number, "plus": acts.inf & (acts.sign == 0), "minus": acts.inf & (acts.sign == 1)}
+    if floating:
+        expected |= {"some": number != 0, "place": acts.place}
     if has_nan(design):
         expected["nan"] = acts.nan.any(axis=1)
     if design.zero_point:
@@ -439,12 +465,13 @@ def _pe(component: BitSerialPe, kind: str, rng: np.random.Generator) -> BlockChe
     if has_inf(design) or design.dual_scale:
         inputs["negative"] = pack_bits([(negative, 1)])
 
-    signed = np.where(cycles.sign, -size, size).astype(object)
-    product = (signed << np.where(inf, 0, place).astype(object)) * cycles.power.astype(object)
-    sums = {"sum": product}
-    if design.dual_scale:
-        sums = {"sum": np.where(negative, 0, product), "sum_negative": np.where(negative, product, 0)}
-    expected = {name: _accumulated(design, value.sum(axis=1), en, last, reset, drop) for name, value in sums.items()}
+    expected: Arrays
+    if design.accumulate == "floating":
+        steps = _floating_steps(design, cycles.sign, size, np.where(inf, 0, place), cycles.power)
+        expected = _floating_sums(design, *steps, en, last, reset)
+    else:
+        sums = _fixed_products(cycles, size, np.where(inf, 0, place), negative if design.dual_scale else None)
+        expected = {name: _accumulated(design, value, en, last, reset, drop) for name, value in sums.items()}
     if has_nan(design):
         counts, below = inf & ~zero, cycles.sign ^ negative
         flags = {"nan": nan | (inf & zero).any(axis=1), "pos": (counts & ~below).any(axis=1),
@@ -452,7 +479,10 @@ def _pe(component: BitSerialPe, kind: str, rng: np.random.Generator) -> BlockChe
         expected |= {name: _collected(check & flags[name], en, last, reset, delay) for name, _ in flag_layout(design)}
 
     def view(outputs: Arrays) -> Arrays:
-        seen = {name: to_ints(outputs[name], design.sum_bits, True) for name in sums}
+        seen = {name: to_ints(outputs[name], design.sum_bits, True) for name in ("sum", "sum_negative")
+                if name in outputs}
+        if "place" in outputs:
+            seen["place"] = outputs["place"].astype(np.int64)
         if "flags" in outputs:
             seen |= {name: (outputs["flags"] >> part.offset & 1).astype(bool) for name, part in flag_layout(design)}
         return seen
@@ -474,6 +504,11 @@ def _weight_steps(design: BitSerialDesign) -> np.ndarray:
 def _operand_values(design: BitSerialDesign, rng: np.random.Generator, shape: tuple[int, ...]
                     ) -> tuple[np.ndarray, np.ndarray]:
     """Magnitudes and places: significands of activations at a place, or aligned ones."""
+    if design.accumulate == "floating":
+        # Products whose exponents are near each other, and the whole range.
+        size = rng.integers(0, 1 << design.significand_bits, shape) * (rng.random(shape) < 0.9)
+        near = np.repeat(rng.integers(0, design.max_exponent + 1, -(-shape[0] // 6)), 6)[:shape[0], None]
+        return size, np.clip(near - rng.integers(0, design.operand_bits + 4, shape), 0, design.max_exponent)
     if design.accumulate == "aligned":
         size = rng.integers(0, design.max_operand + 1, shape) >> rng.integers(0, design.operand_bits, shape)
         return size, np.zeros(shape, np.int64)
@@ -486,6 +521,8 @@ def _operand_values(design: BitSerialDesign, rng: np.random.Generator, shape: tu
 def _largest_operand(design: BitSerialDesign) -> tuple[int, int]:
     if design.accumulate == "aligned":
         return design.max_operand, 0
+    if design.accumulate == "floating":
+        return (1 << design.significand_bits) - 1, design.max_exponent
     return design.max_operand >> design.max_exponent, design.max_exponent
 
 
@@ -493,7 +530,7 @@ def _pack_operands(design: BitSerialDesign, sign: np.ndarray, size: np.ndarray, 
                    ) -> np.ndarray:
     fields = []
     for lane in range(design.lanes):
-        values = {"sign": sign[:, lane], "inf": inf[:, lane]}
+        values = {"sign": sign[:, lane], "inf": inf[:, lane], "some": size[:, lane] != 0}
         if design.placement == "pe":
             values |= {"magnitude": size[:, lane], "place": place[:, lane]}
         else:
@@ -515,6 +552,55 @@ def _pack_terms(design: BitSerialDesign, power: np.ndarray, rng: np.random.Gener
         values = {"neg": neg[:, lane], "valid": valid[:, lane], "shift": shift[:, lane]}
         fields += [(values[name], part.width) for name, part in item]
     return pack_bits(fields)
+
+
+def _fixed_products(cycles: _Cycles, size: np.ndarray, place: np.ndarray, negative: np.ndarray | None
+                    ) -> dict[str, np.ndarray]:
+    """What each cycle adds; of negative weights (where they are given) on its own."""
+    signed = np.where(cycles.sign, -size, size).astype(object)
+    product = (signed << place.astype(object)) * cycles.power.astype(object)
+    if negative is None:
+        return {"sum": product.sum(axis=1)}
+    return {"sum": np.where(negative, 0, product).sum(axis=1),
+            "sum_negative": np.where(negative, product, 0).sum(axis=1)}
+
+
+def _floating_steps(design: BitSerialDesign, sign: np.ndarray, size: np.ndarray, place: np.ndarray, power: np.ndarray
+                    ) -> tuple[np.ndarray, np.ndarray]:
+    """What each cycle adds, and its place."""
+    product = (size != 0) & (power != 0)
+    shift = np.array([max(int(each).bit_length() - 1, 0) for each in np.abs(power).ravel()]).reshape(power.shape)
+    at = np.where(product, place + shift, 0)
+    largest = at.max(axis=1)
+    kept = _round_shift(np.where(product, size << design.guard, 0), largest[:, None] - at, design.rounding)
+    return np.where(sign ^ (power < 0), -kept, kept).sum(axis=1), largest
+
+
+def _floating_sums(design: BitSerialDesign, added: np.ndarray, at: np.ndarray, en: np.ndarray, last: np.ndarray,
+                   reset: np.ndarray) -> Arrays:
+    """What the ports show after each edge; see `_accumulated`."""
+    delay, limit = design.pipeline, 1 << design.mantissa - 1
+
+    def plus(held: tuple[int, int], value: int, place: int) -> tuple[int, int]:
+        if not value:
+            return held
+        top = max(held[1], place)
+        total = (held[0] >> top - held[1]) + (value >> top - place)
+        while abs(total) >= limit:
+            total, top = total >> 1, top + 1
+        return total, top
+
+    arrives, following = ([_delayed(part, edges).tolist() for part in (added, at)]
+                          for edges in (delay, max(delay - 1, 0)))
+    held, out = (0, 0), []
+    for t in range(len(added)):
+        if reset[t] or (en[t] and last[t]):
+            held = (0, 0)
+        elif en[t]:
+            held = plus(held, arrives[0][t], arrives[1][t])
+        out.append(plus(held, following[0][t], following[1][t]))
+    total, place = zip(*out, strict=True)
+    return {"sum": np.array(total, object), "place": np.array(place)}
 
 
 def _wrap(value: int, bits: int) -> int:
@@ -605,7 +691,10 @@ def _loads(design: BitSerialDesign, rng: np.random.Generator) -> _Loads:
     top, bottom = int(weights.max()) + (half << design.zero_shift), int(weights.min()) - (half - 1 << design.zero_shift)
     one = np.where(extreme, weights.max() if not half or top >= -bottom else weights.min(), one)
     zero = np.where(extreme & (half > 0), -half if top >= -bottom else half - 1, zero)
-    most = design.max_operand * design.group * (design.groups if not design.scale_bits and design.sums_channel else 1)
+    largest = design.max_operand * design.group
+    if design.accumulate == "floating":
+        largest = ((1 << design.mantissa - 1) - 1) // design.max_weight
+    most = largest * (design.groups if not design.scale_bits and design.sums_channel else 1)
     parts = np.empty((2, groups), object)
     for g in range(groups):
         size = most if extreme[g] or rng.random() < 0.1 else _magnitude(rng, most)
@@ -627,21 +716,29 @@ def _magnitude(rng: np.random.Generator, most: int) -> int:
     return min(int.from_bytes(rng.bytes(16), "little") >> (128 - length), most) if length else 0
 
 
-def _phases(design: BitSerialDesign, loads: _Loads, inputs: Arrays, moving: np.ndarray) -> None:
-    """Put bits and controls of every group's phases where they belong."""
+def _phases(design: BitSerialDesign, loads: _Loads, inputs: Arrays, moving: np.ndarray, rng: np.random.Generator
+            ) -> np.ndarray:
+    """Put bits and controls of every group's phases where they belong; returns the last cycle of each.
+
+    Some phases pause where the next load leaves time for it: a register that toggles is right every other cycle.
+    """
+    order, ends = np.arange(design.scale_cycles), loads.at.copy()
     for g, load in enumerate(loads.at.tolist()):
-        at = load + 1
-        inputs["start"][at], inputs["fresh"][at] = True, loads.fresh[g]
+        spare = int(loads.at[g + 1]) - load - len(order) if g + 1 < len(ends) else 0
+        pause = int(rng.integers(1, max(len(order), 2)))
+        cycles = iter((load + 1 + order + int(rng.integers(0, spare + 1)) * (order >= pause)).tolist())
+        inputs["start"][load + 1], inputs["fresh"][load + 1] = True, loads.fresh[g]
         for bit in range(design.zero_point):
+            at = ends[g] = next(cycles)
             inputs["zeroing"][at], inputs["last_zero"][at] = True, bit == design.zero_point - 1
             inputs["bit"][at] = int(loads.zero[g]) >> bit & 1
             moving[at] = int(loads.activations[g]) << design.zero_shift + bit
-            at += 1
         for number in range(1 + design.dual_scale):
             for bit in range(design.scale_bits):
+                at = ends[g] = next(cycles)
                 inputs["scaling"][at], inputs["bit"][at] = True, int(loads.scales[number, g]) >> bit & 1
                 inputs["second"][at] = number == 0 and bit == design.scale_bits - 1
-                at += 1
+    return ends
 
 
 def _dequantiser(component: GroupDequantiser, kind: str, rng: np.random.Generator) -> BlockCheck:
@@ -660,8 +757,7 @@ def _dequantiser(component: GroupDequantiser, kind: str, rng: np.random.Generato
         every[loads.at] = values
         inputs[name] = port_array(every.tolist(), design.sum_bits)
     moving = rng.integers(0, 1 << 30, rows).astype(object)
-    if cycles:
-        _phases(design, loads, inputs, moving)
+    ends = _phases(design, loads, inputs, moving, rng) if cycles else loads.at
     inputs["activations"] = port_array(moving.tolist(), activation_sum_bits(design))
     layout = flag_layout(design)
     flags = {name: rng.random(rows) < 0.15 for name, _ in layout}
@@ -678,7 +774,7 @@ def _dequantiser(component: GroupDequantiser, kind: str, rng: np.random.Generato
         total += loads.sums[1, g] * int(loads.scales[1, g])
         seen = {name: value or bool(flags[name][load]) for name, value in seen.items()}
         following = int(loads.at[g + 1]) if g + 1 < len(loads.at) else rows - 1
-        shown = slice(load + cycles, following + (cycles > 0))
+        shown = slice(int(ends[g]), following + (cycles > 0))
         care[shown], expected["result"][shown] = True, total
         for name, value in seen.items():
             expected[name][shown] = value
@@ -699,7 +795,7 @@ def _fixed_to_fp32(component: FixedToFp32, kind: str, rng: np.random.Generator) 
     """Numbers whose leading bit is where float32 begins, becomes subnormal or ends, or anywhere, with what decides the
     rounding right below the last place that is kept; then the three flags."""
     width, base, bits = component.width, component.base, component.exponent_bits
-    low, high = (-1 << (bits - 1), (1 << (bits - 1)) - 1) if bits else (0, 0)
+    low, high = component.exponents
     numbers: list[int] = []
     exponents: list[int] = []
     while len(numbers) < ROWS:
@@ -728,7 +824,7 @@ def _fixed_to_fp32(component: FixedToFp32, kind: str, rng: np.random.Generator) 
         numbers.append(-number if rng.random() < 0.5 else number)
         exponents.append(unit - base)
     corners = [0, 1, -1, (1 << (width - 1)) - 1, -1 << (width - 1), (-1 << (width - 1)) + 1]
-    for exponent in sorted({low, high, 0, *(int(e) for e in rng.integers(low, high + 1, 40))}):
+    for exponent in sorted({low, high, min(max(0, low), high), *(int(e) for e in rng.integers(low, high + 1, 40))}):
         numbers += corners
         exponents += [exponent] * len(corners)
     rows = len(numbers)
@@ -750,3 +846,11 @@ BITSERIAL: dict[type, tuple[str, Callable[..., BlockCheck]]] = {
     TermDecoder: ("term decoder", _term_decoder), ActivationEdge: ("activation edge", _activation_edge),
     BitSerialPe: ("bit-serial pe", _pe), GroupDequantiser: ("group dequantiser", _dequantiser),
     FixedToFp32: ("fixed to fp32", _fixed_to_fp32)}
+
+
+def mutated_blocks() -> list:
+    """Blocks of every design, and the rounding with an exponent that reaches all of float32's: else there are gates
+    that no number moves."""
+    kinds = (TermDecoder, ActivationEdge, BitSerialPe, GroupDequantiser)
+    return [*(kind(design) for design in BLOCK_DESIGNS.values() for kind in kinds),
+            FixedToFp32(54, -25, (-256, 255)), FixedToFp32(20, -30, (-256, 255))]

@@ -19,8 +19,8 @@ from bitkiln.models.golden.dequant import DequantWeights, dequant_matmul
 from .bitserial_check import bits_of, pack_bits, random_activations
 from .streams import StreamModel, StreamRun
 
-__all__ = ["CoreJob", "check_jobs", "check_results", "job_streams", "job_word", "random_job", "random_weights",
-           "run_jobs"]
+__all__ = ["CoreJob", "bus_words", "check_jobs", "check_results", "job_streams", "job_word", "random_job",
+           "random_weights", "run_jobs"]
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,17 @@ def random_weights(design: DequantDesign, job: DequantJob, rng: np.random.Genera
     return DequantWeights(codes, types, special, scale[0], scale[1], zero, channel)
 
 
+def bus_words(design: DequantDesign, data: np.ndarray) -> np.ndarray:
+    """Bytes of a weight stream as words of the ``weight`` port."""
+    if design.bus_bytes <= 8:
+        return data.view("<u4" if design.bus_bytes == 4 else "<u8").astype(np.uint64)
+    return data.view("<u4").reshape(-1, design.bus_bytes // 4).astype(np.uint32)
+
+
 def job_streams(design: DequantDesign, jobs: Sequence[CoreJob]) -> tuple[dict[str, np.ndarray], int]:
     """Items of the core's input streams for jobs that follow each other, and the number of results."""
     array = design.array
-    data = np.concatenate([weight_stream(design, j.job, j.weights) for j in jobs])
-    if design.bus_bytes <= 8:
-        words = data.view("<u4" if design.bus_bytes == 4 else "<u8").astype(np.uint64)
-    else:
-        words = data.view("<u4").reshape(-1, design.bus_bytes // 4).astype(np.uint32)
+    words = bus_words(design, np.concatenate([weight_stream(design, j.job, j.weights) for j in jobs]))
     chunks = [activation_chunks(design, j.job, j.activations) for j in jobs]
     last = np.concatenate([np.arange(len(c)) == len(c) - 1 for c in chunks])
     inputs = {"job": np.array([job_word(design, j.job) for j in jobs], np.uint64), "weight": words,

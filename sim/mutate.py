@@ -58,6 +58,7 @@ from bitkiln.models.formats import get_format
 
 from . import verilate
 from .batch import BatchModel
+from .bitserial_blocks import mutated_blocks
 from .block_check import BlockCheck, Segment, blocks_of, check_for, has_check
 from .cache import build_root, digest, write_atomic
 from .toolchain import require
@@ -65,7 +66,7 @@ from .toolchain import require
 __all__ = ["MutationResult", "Survivor", "engine_blocks", "mutate_block", "mutate_unit", "main"]
 
 PES = ("fp4", "fp8_e4m3", "posit8_0")
-UNITS = ("output", "switchable")
+UNITS = ("output", "switchable", "bitserial")
 TARGET = 0.95
 SPARE = 1.25          # candidates asked for, over the relevant ones wanted
 HEAD_ROWS = 2048      # most mutants die here
@@ -174,8 +175,8 @@ def mutate_unit(design: DotDesign, *, count: int = 100, seed: int = 1,
 
 
 def engine_blocks(unit: str) -> list[wiring.Component]:
-    """Blocks of the matmul engine that no dot unit has, each on its own: those inside stay whole."""
-    return _output_blocks() if unit == "output" else _switchable_blocks()
+    """Blocks of the other engines that no dot unit has, each on its own: those inside stay whole."""
+    return {"output": _output_blocks, "switchable": _switchable_blocks, "bitserial": mutated_blocks}[unit]()
 
 
 def _output_blocks() -> list[wiring.Component]:
@@ -389,7 +390,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bitkiln.sim.mutate", description=__doc__.splitlines()[0])
     parser.add_argument("--pe", action="append", help=f"dot unit of a PE name, may be repeated (without --pe and "
                         f"--unit: {', '.join(PES)} and every unit)")
-    parser.add_argument("--unit", action="append", choices=UNITS, help="blocks of the matmul engine, may be repeated")
+    parser.add_argument("--unit", action="append", choices=UNITS, help="blocks of the other engines, may be repeated")
     parser.add_argument("--count", type=int, default=100, help="relevant mutants per block")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, help="JSON file (default: build/mutation/<digest>.json)")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 
 from bitkiln.hw.dequant.sparse import SparseSide, chunk_layout, outlier_layout, sum_layout
-from bitkiln.models.cost.sparse import SparseCycles, sparse_cycles
+from bitkiln.models.cost.sparse import GAP, SparseCycles, never_stalls, sparse_cycles, sustained_density
 from bitkiln.models.design.sparse import SparseDesign
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.formats import Format
@@ -14,8 +16,33 @@ from bitkiln.models.golden.sparse import SparseStream, SparseSums, sparse
 from .bitserial_check import bits_of, pack_bits
 from .streams import StreamModel, StreamRun
 
-__all__ = ["check_sparse", "compare_cycles", "compare_sums", "pack_sparse", "random_codes", "random_sparse",
-           "unpack_sums"]
+__all__ = ["DensityRun", "check_density", "check_sparse", "compare_cycles", "compare_sums", "pack_sparse",
+           "random_codes", "random_sparse", "unpack_sums"]
+
+
+@dataclass(frozen=True)
+class DensityRun:
+    """Outliers of a given density beside a dense engine that takes a chunk each cycle, the fastest there is.
+
+    Attributes
+    ----------
+    sums, outliers, weights, stalls : int
+    most, chunks : int
+        Items of the fullest tile; chunks of every tile.
+    promised : bool
+        `models.cost.sparse.never_stalls` holds for these tiles.
+    sustained : float
+        Largest share of outliers that never stalls in the long run.
+    """
+
+    sums: int
+    outliers: int
+    weights: int
+    stalls: int
+    most: int
+    chunks: int
+    promised: bool
+    sustained: float
 
 
 def pack_sparse(design: SparseDesign, stream: SparseStream) -> dict[str, np.ndarray]:
@@ -145,3 +172,28 @@ def check_sparse(design: SparseDesign, model: StreamModel | None, stream: Sparse
     if not stalls:
         compare_cycles(design, sparse_cycles(design, stream), run, f"seed {seed}")
     return run
+
+
+def check_density(design: SparseDesign, model: StreamModel, tiles: int, density: float, seed: int) -> DensityRun:
+    """Full tiles with outliers in any order, a chunk offered each cycle; results as often as sums can leave.
+
+    Raises
+    ------
+    BitkilnError
+        Exit code 1: bits or cycles differ, or the dense engine waits where the condition says it never does.
+    """
+    stream = random_sparse(design, tiles, seed, density=density, chunks=design.chunks, specials=0)
+    # So many tiles to a result that its sums leave while the next ones grow.
+    per_result = -(-(design.rows * design.columns + GAP) // design.chunks)
+    emit = np.arange(tiles) % per_result == per_result - 1
+    emit[-1] = True
+    run = check_sparse(design, model, replace(stream, emit=emit), seed=seed)
+    most = int(np.bincount(stream.tile).max())
+    promised = never_stalls(design, design.chunks, 1, most, per_result)
+    if promised and run.ports["stalls"]:
+        raise BitkilnError("the dense engine waits", where=f"{design.name} stalls", got=run.ports["stalls"],
+                           expected=f"0 with at most {most} outliers in {design.chunks} cycles", help=f"seed {seed}",
+                           exit_code=FAILED)
+    weights = tiles * design.tile * design.columns
+    return DensityRun(len(run.outputs["o"]), int(stream.mask.sum()), weights, run.ports["stalls"], most, design.chunks,
+                      promised, sustained_density(design, 1))

@@ -36,9 +36,13 @@ def layout_rows(title: str, layout, prefix: str = "") -> list[str]:
 def array_datasheet(design: BitSerialDesign) -> Datasheet:
     """README of an array."""
     array = BitSerialArray(design)
-    kind = ("Sums are exact: fixed point, without any rounding." if design.accumulate == "exact" else
-            f"Activations are aligned to the largest of their group so far and keep {design.guard} bits below its "
-            f"significand ({design.rounding}).")
+    kind = {"exact": "Sums are exact: fixed point, without any rounding.",
+            "aligned": f"Activations are aligned to the largest of their group so far and keep {design.guard} bits "
+                       f"below its significand ({design.rounding}).",
+            "floating": f"The products of a cycle are aligned to the largest of them, keep {design.guard} bits below "
+                        f"its significand ({design.rounding}) and are added to a normalised sum of {design.mantissa} "
+                        "bits.",
+            }[design.accumulate]
     what = (f"{design.rows} x {design.columns} PEs of {design.lanes} lanes; {design.activation.name} activations. Each "
             "weight becomes a few signed powers of two, one a cycle; a chunk is one weight and one activation a lane. "
             f"{kind} " + ("Groups of a channel are added up, times their scales, until `emit`." if design.sums_channel

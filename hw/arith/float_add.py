@@ -104,8 +104,9 @@ class FloatAdd(wiring.Component):
         # Stage 2: sum in two's complement and the length of its sign; the shift must not take the exponent below 1.
         width = bits + 4
         total = Signal(signed(width + 1))
-        m.d.comb += total.eq(Cat(Const(0, 3), large) + (small ^ subtract.replicate(bits + 3)) +
-                             Mux(subtract, -(1 << (bits + 3)), 0) + subtract)
+        # The complement with its sign, so that it is one carry chain.
+        m.d.comb += total.eq(Cat(Const(0, 3), large) + Cat(small ^ subtract.replicate(bits + 3), subtract).as_signed() +
+                             subtract)
         negative = total[-1]
         # As in `FixedToFloat`: a zero below shows where a negative power of two begins.
         digits = Cat(Const(0, 1), total[:-1])
@@ -141,21 +142,23 @@ class FloatAdd(wiring.Component):
 
 
 def _sign_length(m: Module, digits: Value, sign: Value) -> Value:
-    """Number of leading bits equal to the sign, by halves; ``len(digits)`` rounded up to a power of two at most."""
+    """Number of leading bits equal to the sign; ``len(digits)`` rounded up to a power of two at most."""
     bits = (len(digits) - 1).bit_length()
     differs = Cat(Const(0, (1 << bits) - len(digits)), digits ^ sign.replicate(len(digits)))
     # Below the number the search ends.
     differs = Cat(Const(1, 1), differs[1:]) if (1 << bits) > len(digits) else differs
-    out: list[Value] = []
-    for bit in reversed(range(bits)):
-        half = 1 << bit
-        none = Signal(name=f"none{bit}")
-        m.d.comb += none.eq(~differs[half:].any())
-        following = Signal(half, name=f"half{bit}")
-        m.d.comb += following.eq(Mux(none, differs[:half], differs[half:]))
-        differs = following
-        out.append(none)
-    return Cat(*reversed(out))
+    # From single bits up (whether one differs, length): no half waits to be chosen before it is looked into.
+    blocks: list[tuple[Value, Value]] = [(bit, Const(0, 0)) for bit in differs]
+    for level in range(bits):
+        following = []
+        for at in range(0, len(blocks), 2):
+            (low, low_count), (high, high_count) = blocks[at:at + 2]
+            count = Signal(level + 1, name=f"length{level}_{at}")
+            some = Signal(name=f"some{level}_{at}")
+            m.d.comb += [count.eq(Cat(Mux(high, high_count, low_count), ~high)), some.eq(high | low)]
+            following.append((some, count))
+        blocks = following
+    return blocks[0][1]
 
 
 def _rest(m: Module, digits: Value, amount: Value) -> Value:

@@ -2,7 +2,8 @@
 
 ``exact``: fixed point, the significand at its place. ``aligned``: the significand relative to the largest exponent of
 the group so far, cut to a few guard bits. Either way the barrel shifters stand once a row, not once in each
-processing element: a PE only moves its operand by the few places of a weight's term.
+processing element: a PE only moves its operand by the few places of a weight's term. ``floating``: significand and
+place as they are, for each PE aligns its own products.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ __all__ = ["ActivationEdge", "operand_layout"]
 
 
 def operand_layout(design: BitSerialDesign) -> data.StructLayout:
-    """One lane: sign, magnitude (with ``placement: pe`` the significand and its place) and, with specials, infinity (a
-    NaN counts for the row)."""
+    """One lane: sign, magnitude (with ``placement: pe`` the significand and its place; ``some``: it is not zero) and,
+    with specials, infinity (a NaN counts for the row)."""
     if design.placement == "pe":
         fields = {"sign": 1, "magnitude": design.significand_bits, "place": design.exponent_bits}
     else:
         fields = {"sign": 1, "magnitude": design.operand_bits}
+    if design.accumulate == "floating":
+        fields["some"] = 1
     if has_inf(design):
         fields["inf"] = 1
     return data.StructLayout(fields)
@@ -42,7 +45,7 @@ def has_nan(design: BitSerialDesign) -> bool:
 class ActivationEdge(wiring.Component):
     """Operands of one row.
 
-    Latency 1 (``exact``) or 2 (``aligned``); a chunk of lanes each cycle.
+    Latency 1, or 2 (``aligned``); a chunk of lanes each cycle.
 
     Members
     -------
@@ -129,6 +132,8 @@ class ActivationEdge(wiring.Component):
         m.d.sync += [operand.sign.eq(sign), operand.magnitude.eq(magnitude)]
         if place is not None:
             m.d.sync += operand.place.eq(place)
+        if self.design.accumulate == "floating":
+            m.d.sync += operand.some.eq(magnitude.any())
         if has_inf(self.design):
             m.d.sync += operand.inf.eq(inf)
         m.d.comb += self.operands[lane].eq(operand)

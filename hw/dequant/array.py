@@ -87,7 +87,7 @@ def exponent_bits(design: BitSerialDesign) -> int:
     # The top code of e8m0 is NaN: its exponent counts where specials are off, and shows where results are raw.
     e8m0 = 127 if design.specials and design.output == "fp32" else 128
     scale = {"e8m0": e8m0, "ue4m3": 8, "ue5m3": 16}.get(design.scale, 0)
-    place = design.max_exponent if design.accumulate == "aligned" else 0
+    place = design.max_place
     return (scale + place).bit_length() + 1 if scale + place else 0
 
 
@@ -119,7 +119,7 @@ class BitSerialArray(wiring.Component):
         self.design = design
         self.row = ActivationEdge(design)
         self.front = self.row.latency + design.pipeline   # edges from a step to its sum
-        self.convert = FixedToFp32(design.result_bits, design.result_exponent, exponent_bits(design)) \
+        self.convert = FixedToFp32(design.result_bits, design.result_exponent, design.result_exponents) \
             if design.output == "fp32" else None
         behind = self.convert.latency if self.convert else 0
         # From a last step to the cycle in which its results stand at the dequantisers' outputs.
@@ -333,10 +333,10 @@ class BitSerialArray(wiring.Component):
             operands = row.operands
             drop = self._delay(m, row.drop, design.pipeline, f"drop{r}") if row.aligned else None
             if row.aligned:
-                self.places.append(self._delay(m, row.place, design.pipeline, f"place{r}"))
+                self.places.append([self._delay(m, row.place, design.pipeline, f"place{r}")])
             if design.zero_point:
                 self.sums.append(self._activation_sum(m, r, row, check))
-            line = []
+            line, places = [], []
             for c in range(design.columns):
                 m.submodules[f"pe{r}_{c}"] = pe = shared(BitSerialPe(design))
                 m.submodules[f"scale{r}_{c}"] = scaler = shared(GroupDequantiser(design))
@@ -353,7 +353,11 @@ class BitSerialArray(wiring.Component):
                 if design.dual_scale:
                     m.d.comb += scaler.sum_negative.eq(pe.sum_negative)
                 line.append(scaler)
+                if design.accumulate == "floating":
+                    places.append(pe.place)
             self.dequantisers.append(line)
+            if places:
+                self.places.append(places)
 
     def _activation_sum(self, m: Module, r: int, row, check: Value) -> Value:
         """Sum of a row's activations over the group; at ``load`` it goes to the scale phase and moves up there."""
@@ -448,8 +452,8 @@ class BitSerialArray(wiring.Component):
         # What a row sends: integer, flags, and the row's place.
         fields = {"value": signed(design.result_bits), "flags": flags}
         item = data.StructLayout(fields)
-        line = data.StructLayout({"items": data.ArrayLayout(item, columns),
-                                  "place": design.exponent_bits if self.places else 0})
+        line = data.StructLayout({"items": data.ArrayLayout(item, columns), "places": data.ArrayLayout(
+            design.max_place.bit_length(), len(self.places[0]) if self.places else 0)})
         # Places and scale exponents, from the load to the capture, as the phase goes by.
         behind = design.scale_cycles
         sources = []
@@ -460,8 +464,8 @@ class BitSerialArray(wiring.Component):
                 m.d.comb += source.items[c].value.eq(scaler.result)
                 if has_nan(design):
                     m.d.comb += source.items[c].flags.eq(scaler.result_flags)
-            if self.places:
-                m.d.comb += source.place.eq(self._since_load(m, self.places[r], f"place{r}", behind))
+            for i, place in enumerate(self.places[r] if self.places else ()):
+                m.d.comb += source.places[i].eq(self._since_load(m, place, f"place{r}_{i}", behind))
             sources.append(source)
         exponents: list[Value] = []
         nans: list[Value] = []
@@ -517,7 +521,7 @@ class BitSerialArray(wiring.Component):
             item = head.items[c]
             exponent: Value = exponents[c] if exponents else Const(0, 1)
             if self.places:
-                exponent = exponent + head.place
+                exponent = exponent + head.places[c if len(head.places) > 1 else 0]
             if self.convert is None:
                 m.d.comb += word.values[c].value.eq(item.value)
                 if exponent_bits(design):
@@ -528,7 +532,7 @@ class BitSerialArray(wiring.Component):
                     m.d.comb += word.values[c].scale_nan.eq(nans[c])
                 continue
             m.submodules[f"convert{c}"] = convert = shared(
-                FixedToFp32(design.result_bits, design.result_exponent, exponent_bits(design)))
+                FixedToFp32(design.result_bits, design.result_exponent, design.result_exponents))
             m.d.comb += [convert.i.eq(item.value), word.values[c].eq(convert.o)]
             if exponent_bits(design):
                 m.d.comb += convert.exponent.eq(exponent)

@@ -60,7 +60,8 @@ class ScaleDecoder(wiring.Component):
         value_bits = SIGNIFICAND_BITS if self.by_table else CODE_BITS
         self.multiplier = PipelinedMultiplier(signed(SIGNIFICAND_BITS + 1), unsigned(value_bits), "chains")
         # Two exponents of 1..254 (and 255, which the flags override), or one.
-        self.convert = FixedToFp32(SIGNIFICAND_BITS + 1 + value_bits, UNIT * (1 + self.by_table), 9 + self.by_table)
+        exponents = 1 + self.by_table
+        self.convert = FixedToFp32(SIGNIFICAND_BITS + 1 + value_bits, UNIT * exponents, (exponents, 254 * exponents))
         self.add = FloatAdd() if design.offset else None
         self.until_sum = self.by_table + self.multiplier.latency + self.convert.latency
         self.latency = self.until_sum + (self.add.latency if self.add else 0)

@@ -8,18 +8,21 @@
                                                                   ┘   carries: the negations' ones
 
 Multiplying is moving by the few places of a term; negation is an inverter and a carry. The accumulator is fixed
-point: `ActivationEdge` has put the activations where they belong, so there is no exponent in a PE.
+point: `ActivationEdge` has put the activations where they belong, so there is no exponent in a PE. Only a ``floating``
+PE has one: it adds its terms to the activations' exponents, aligns the products of a cycle to the largest, and keeps
+its sum short and normalised.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design.bitserial import BitSerialDesign
 
 from ..arith.cells import Adder
+from ..arith.narrow import shifted_window
 from ..arith.shift import UnsignedShifter
 from ..emit import shared
 from .activation import drop_bits, has_inf, has_nan, operand_layout
@@ -51,7 +54,7 @@ class BitSerialPe(wiring.Component):
     en, last : In(1), drop : In (``aligned``)
         Of the accumulator, ``pipeline`` edges after the operands: add; begin anew behind this cycle (``last`` without
         ``en`` does nothing); places that it falls.
-    sum : Out(signed(sum_bits))
+    sum : Out(signed(sum_bits)), place : Out (``floating``)
         With this cycle's terms; register it, or read it in the cycle of the group's last ones.
     sum_negative : Out(signed(sum_bits)), with a second scale
         The sum over negative weights; ``sum`` is then the one over the others.
@@ -74,6 +77,8 @@ class BitSerialPe(wiring.Component):
             members.update(negative=In(lanes))
         if self.aligned:
             members["drop"] = In(drop_bits(design))
+        if design.accumulate == "floating":
+            members["place"] = Out(range(design.max_place + 1))
         if design.dual_scale:
             members["sum_negative"] = Out(signed(design.sum_bits))
         super().__init__(members)
@@ -85,6 +90,11 @@ class BitSerialPe(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         design = self.design
+        if design.accumulate == "floating":
+            self._floating(m)
+            if has_nan(design):
+                self._specials(m)
+            return m
         products = [self._product(m, lane) for lane in range(design.lanes)]
         if design.pipeline == 2:
             products = [tuple(self._hold(m, value, f"lane{lane}_{i}") for i, value in enumerate(pair))
@@ -162,6 +172,119 @@ class BitSerialPe(wiring.Component):
         with m.If(self.en & self.last):
             m.d.sync += held.eq(0)
         m.d.comb += getattr(self, name).eq(adder.o)
+
+    # Floating ------------------------------------------------------------------------------------
+
+    def _floating(self, m: Module) -> None:
+        design = self.design
+        lanes = range(design.lanes)
+        # Exponents of the products; 0, which moves nothing, where there is none.
+        width = (design.max_exponent + design.max_shift).bit_length()
+        exponents: list[Value] = []
+        for lane in lanes:
+            operand, term = self.operands[lane], self.terms[lane]
+            exponent = Signal(width, name=f"exponent{lane}")
+            some = operand.some & term.valid
+            m.d.comb += exponent.eq((operand.place + term.shift) & some.replicate(width))
+            exponents.append(exponent)
+        largest = self._largest(m, exponents)
+        products = []
+        for lane in lanes:
+            operand, term = self.operands[lane], self.terms[lane]
+            magnitude = self._below(m, lane, operand.magnitude & term.valid.replicate(len(operand.magnitude)),
+                                    largest, exponents[lane])
+            sign = operand.sign ^ term.neg
+            products.append((Cat(magnitude ^ sign.replicate(len(magnitude)), sign).as_signed(), sign))
+        if design.pipeline == 2:
+            products = [tuple(self._hold(m, value, f"lane{lane}_{i}") for i, value in enumerate(pair))
+                        for lane, pair in enumerate(products)]
+            largest = self._hold(m, largest, "largest_1")
+        value, carry = self._tree(m, "all", products)
+        step = Signal(signed(1 + design.max_step_sum.bit_length()), name="step")
+        m.d.comb += step.eq(value + carry)
+        at = Signal(width, name="step_place")
+        # A sum of zero changes nothing.
+        m.d.comb += at.eq(largest & step.any().replicate(width))
+        added: Value = step
+        place: Value = at
+        if design.pipeline >= 1:
+            added, place = self._hold(m, added, "step_1"), self._hold(m, place, "step_place_1")
+        self._normalised(m, added, place)
+
+    @staticmethod
+    def _largest(m: Module, values: list[Value]) -> Value:
+        level = 0
+        while len(values) > 1:
+            following: list[Value] = []
+            for at in range(0, len(values) - 1, 2):
+                x, y = values[at:at + 2]
+                larger = Signal(len(x), name=f"larger{level}_{at}")
+                m.d.comb += larger.eq(Mux(x > y, x, y))
+                following.append(larger)
+            values = following + ([values[-1]] if len(values) % 2 else [])
+            level += 1
+        return values[0]
+
+    def _below(self, m: Module, lane: int, significand: Value, largest: Value, exponent: Value) -> Value:
+        """A magnitude with its guard bits, as far below the largest as its exponent is."""
+        design = self.design
+        wide = Cat(Const(0, design.guard), significand)
+        below = Signal(len(exponent), name=f"below{lane}")
+        m.d.comb += below.eq(largest - exponent)
+        keep = len(wide)
+        if design.rounding == "rne":
+            wide = Cat(Const(0, 1), wide)
+        most = (len(wide) - 1).bit_length()              # bits of a distance that leaves anything
+        far = below[most:].any()
+        if design.rounding == "trunc":
+            moved = Signal(keep, name=f"moved{lane}")
+            m.d.comb += moved.eq(wide >> below[:most])
+            return moved & ~far.replicate(keep)
+        window, sticky, _ = shifted_window(m, f"align{lane}", wide, below[:most], keep + 1, Const(0, 1))
+        rounded = Signal(keep, name=f"moved{lane}")
+        m.d.comb += rounded.eq(window[1:] + (window[0] & (sticky | window[1])))
+        return rounded & ~far.replicate(keep)
+
+    def _normalised(self, m: Module, added: Value, at: Value) -> None:
+        """Sum and place: both addends at the larger place, then down until the sum fits."""
+        design = self.design
+        bits = design.sum_bits
+        held = Signal(signed(bits), name="sum_q")
+        place = Signal(range(design.max_place + 1), name="place_q")
+        # Nothing has place 0, which is never above another.
+        higher = Signal(name="higher")
+        wide = max(bits, len(added))
+        near, far = (Signal(signed(wide), name=name) for name in ("near", "far"))
+        apart, larger = (Signal(len(place), name=name) for name in ("apart", "larger"))
+        m.d.comb += [higher.eq(at > place), larger.eq(Mux(higher, at, place)),
+                     apart.eq(larger - Mux(higher, place, at)),
+                     near.eq(Mux(higher, added, held)), far.eq(Mux(higher, held, added))]
+        # Beyond its width only the sign is left.
+        most = (wide - 1).bit_length()
+        fallen = Signal(signed(wide), name="fallen")
+        m.d.comb += fallen.eq(Mux(apart[most:].any(), far[-1].replicate(wide).as_signed(), far >> apart[:most]))
+        m.submodules.add_sum = adder = shared(Adder(wide, wide, wide + 1))
+        m.d.comb += [adder.x.eq(near), adder.y.eq(fallen), adder.c.eq(0)]
+        # Down by as many places as there are bits above the sum's that differ from the sign.
+        total, excess = adder.o, wide + 1 - bits
+        short, moved = Signal(signed(bits), name="short"), Signal(range(excess + 1), name="moved_by")
+        chosen: Value = total[excess:]
+        down: Value = Const(excess)
+        for count in reversed(range(excess)):
+            fits = Signal(name=f"fits{count}")
+            top = total[bits - 1 + count:-1]
+            m.d.comb += fits.eq(~(top ^ total[-1].replicate(len(top))).any())
+            chosen, down = Mux(fits, total[count:count + bits], chosen), Mux(fits, count, down)
+        m.d.comb += [short.eq(chosen), moved.eq(down)]
+        # The most negative number is one place too large.
+        least = Signal(name="least")
+        m.d.comb += least.eq(short[-1] & ~short[:-1].any())
+        m.d.comb += [self.sum.eq(Cat(short[:-2], short[-2] | least, short[-1]).as_signed()),
+                     self.place.eq(larger + moved + least)]
+        with m.If(self.en):
+            m.d.sync += [held.eq(self.sum), place.eq(self.place)]
+        with m.If(self.en & self.last):
+            m.d.sync += [held.eq(0), place.eq(0)]
 
     def _specials(self, m: Module) -> None:
         design = self.design

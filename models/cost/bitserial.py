@@ -12,7 +12,7 @@ import numpy as np
 
 from ..design.bitserial import BitSerialDesign
 
-__all__ = ["chunk_steps", "closed_form", "event_cycles", "pipeline_depth"]
+__all__ = ["chunk_steps", "closed_form", "conversion_stages", "event_cycles", "pipeline_depth"]
 
 
 def pipeline_depth(design: BitSerialDesign) -> int:
@@ -25,14 +25,21 @@ def pipeline_depth(design: BitSerialDesign) -> int:
 
 
 def rounding_stages(design: BitSerialDesign) -> int:
-    """Registers of the conversion to float32: three normalising stages each, then two."""
+    """Registers of the results' conversion to float32."""
     if design.output == "raw":
         return 0
-    width = max(design.result_bits, 28)
-    # A shift of up to ``width - 2`` places as powers of two, and one stage for what is missing to a power of two.
-    limit = width - 1
-    stages = (limit + 1).bit_length() - 1 + ((limit + 1) & limit != 0)
-    return max(-(-stages // 3), 1) + 2
+    return conversion_stages(design.result_bits, design.result_exponent, design.result_exponents)
+
+
+def conversion_stages(bits: int, exponent: int = 0, exponents: tuple[int, int] = (0, 0)) -> int:
+    """Registers between an integer of so many bits, times two to ``exponent`` and to one of a range of ``exponents``,
+    and its float32: one behind each two normalising stages, up to four before the last of these, and the result's."""
+    # The number moves up as far as it is long, or to the least normal number's place; signs stand in front of one that
+    # begins below that, down to half the least subnormal.
+    room = exponent + bits + 124
+    signs = min(max(-room - exponents[0], 0), 25)
+    places = min(bits - 1 + signs, max(room + signs + exponents[1], 0))
+    return max((places.bit_length() - 1) // 2, 1) + 1
 
 
 def closed_form(design: BitSerialDesign, groups: int, length: int, terms: int) -> int:

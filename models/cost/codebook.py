@@ -14,7 +14,7 @@ from ..design.codebook import CodebookDesign
 __all__ = ["codebook_cycles", "wait_cycles"]
 
 MULTIPLIER_ROWS = {"uint8": 4, "int8": 4, "table8": 12}   # two bits of a value each
-CONVERT = {"uint8": 4, "int8": 4, "table8": 4}
+CONVERT = {"uint8": 3, "int8": 3, "table8": 4}
 ADD = 3
 
 

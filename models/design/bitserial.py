@@ -17,7 +17,7 @@ from .weights import BITMOD_TYPES, WeightType, weight_type
 __all__ = ["ACTIVATIONS", "SCALES", "BitSerialDesign", "is_serial_pe", "split_serial_pe"]
 
 ACTIVATIONS = ("fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int8")
-ACCUMULATIONS = ("exact", "aligned")
+ACCUMULATIONS = ("exact", "aligned", "floating")
 SCALES = ("uint8", "uint6", "uint4", "none", "e8m0", "ue4m3", "ue5m3")
 PLACEMENTS = ("edge", "pe")
 ROUNDINGS = ("trunc", "rne")
@@ -42,10 +42,14 @@ class BitSerialDesign:
         and scales of its own).
     accumulate : str
         ``exact``: a fixed-point sum that cannot round; ``aligned``: activations are aligned to the largest of their
-        group so far, once for all columns, and lose what falls below ``guard`` bits (small, rounding).
+        group so far, once for all columns, and lose what falls below ``guard`` bits (small, rounding); ``floating``:
+        each PE aligns its products of a cycle to the largest of them and adds them to a short normalised sum, as
+        BitMoD's PE does (section IV-B); the sum depends on lanes, chunks and the order of terms.
     guard, rounding : int, str
-        Of ``aligned``: bits kept below the significand of the largest activation; the rest is cut off (``trunc``,
-        towards zero) or rounded to nearest even (``rne``).
+        Of ``aligned`` and ``floating``: bits kept below the significand of the largest activation (product); the rest
+        is cut off (``trunc``, towards zero) or rounded to nearest even (``rne``).
+    mantissa : int
+        Of ``floating``: bits of the sum, sign included, 8..32.
     scale : str
         Of a group: ``uint8``, ``uint6``, ``uint4`` (integers beside a scale of the channel), ``none``, ``e8m0``,
         ``ue4m3``, ``ue5m3``.
@@ -78,6 +82,7 @@ class BitSerialDesign:
     accumulate: str | None = None
     guard: int = 3
     rounding: str = "trunc"
+    mantissa: int = 15
     scale: str = "uint8"
     group: int = 128
     groups: int = 64
@@ -110,31 +115,34 @@ class BitSerialDesign:
         # Measured on ECP5: up to four places a lane costs the same either way, and the row's shifters are shared.
         if self.placement is None:
             far = self.accumulate == "exact" and self.max_exponent > 0 and self.max_shift > 4
-            object.__setattr__(self, "placement", "pe" if far else "edge")
-        elif self.placement == "pe" and (self.accumulate != "exact" or not self.max_exponent):
+            object.__setattr__(self, "placement", "pe" if far or self.accumulate == "floating" else "edge")
+        elif self.placement == "pe" and (self.accumulate == "aligned" or not self.max_exponent):
             raise BitkilnError("contradictory options", where="placement", got="pe",
                                expected="edge, but for exact sums of activations with exponents")
+        elif self.placement == "edge" and self.accumulate == "floating":
+            raise BitkilnError("contradictory options", where="placement", got="edge",
+                               expected="pe with accumulate: floating")
         for key, choices in (("placement", PLACEMENTS), ("accumulate", ACCUMULATIONS), ("rounding", ROUNDINGS),
                              ("scale", SCALES), ("output", OUTPUTS)):
             if getattr(self, key) not in choices:
                 raise BitkilnError(f"unknown {key}", where=key, got=getattr(self, key), expected=", ".join(choices),
                                    help=nearest(str(getattr(self, key)), choices))
         for key, low, high in (("lanes", 1, MAX_LANES), ("rows", 1, MAX_SIDE), ("columns", 1, MAX_SIDE),
-                               ("guard", 0, 16), ("group", 1, MAX_GROUP),
+                               ("guard", 0, 16), ("mantissa", 8, 32), ("group", 1, MAX_GROUP),
                                ("groups", 1, MAX_GROUPS), ("zero_point", 0, 8), ("pipeline", 0, 2)):
             _integer(getattr(self, key), key, low, high)
-        if self.accumulate == "aligned":
+        if self.accumulate != "exact":
             if fmt.name == "int8":
-                raise BitkilnError("contradictory options", where="accumulate", got="aligned",
+                raise BitkilnError("contradictory options", where="accumulate", got=self.accumulate,
                                    expected="exact with int8 activations: they have no exponent to align")
             for key in ("zero_point", "dual_scale"):
                 if getattr(self, key):
                     raise BitkilnError("contradictory options", where=key, got=getattr(self, key),
-                                       expected="none with accumulate: aligned",
+                                       expected=f"none with accumulate: {self.accumulate}",
                                        help="the exact accumulator has it")
         elif fmt.name == "bf16":
             raise BitkilnError("accumulator too wide", where="accumulate", got="exact with bf16 (about 300 bits)",
-                               expected="aligned")
+                               expected="aligned or floating")
         if not self.scale.startswith("uint") and (self.zero_point or self.dual_scale):
             raise BitkilnError("contradictory options", where="scale", got=self.scale,
                                expected="uint8, uint6 or uint4: zero_point and dual_scale act in its phase")
@@ -208,6 +216,22 @@ class BitSerialDesign:
         return self.max_exponent.bit_length()
 
     @cached_property
+    def max_place(self) -> int:
+        """Largest place of a group that is a result of its own; 0 for ``exact``."""
+        if self.accumulate != "floating":
+            return self.max_exponent if self.accumulate == "aligned" else 0
+        # All steps' largest sums together outgrow the sum's bits by so many places; each step also rounds down, by less
+        # than two of the last units, and 2**(mantissa - 2) units lie between one place and the next.
+        steps = self.group * self.max_terms
+        grown = (self.max_step_sum * steps).bit_length() - (self.mantissa - 2)
+        return self.max_exponent + self.max_shift + max(grown, 0) + -(-2 * steps >> self.mantissa - 2)
+
+    @cached_property
+    def max_step_sum(self) -> int:
+        """``floating``: largest magnitude of a step's aligned sum."""
+        return self.max_operand * self.lanes
+
+    @cached_property
     def max_activation(self) -> int:
         """Largest magnitude of an activation, in its units."""
         if self.activation.family == "int":
@@ -245,15 +269,14 @@ class BitSerialDesign:
 
     @property
     def operand_bits(self) -> int:
-        """Of an activation's magnitude as the PE gets it: fixed point, or aligned with its guard bits (one more where
-        rounding can carry)."""
+        """Of an activation's magnitude as the PE adds it: fixed point, or aligned with its guard bits."""
         if self.accumulate == "exact":
             return self.significand_bits + self.max_exponent
         return self.significand_bits + self.guard
 
     @cached_property
     def max_operand(self) -> int:
-        """Largest magnitude of an activation as the PE gets it."""
+        """Largest magnitude of an activation as the PE adds it."""
         if self.accumulate == "exact":
             return self.max_activation
         top = ((1 << self.significand_bits) - 1) << self.guard
@@ -262,12 +285,16 @@ class BitSerialDesign:
     @cached_property
     def sum_bits(self) -> int:
         """Signed width of a group sum."""
+        if self.accumulate == "floating":
+            return self.mantissa
         length = self.group * (self.groups if self.scale == "none" and self.sums_channel else 1)
         return 1 + (self.max_operand * self.max_weight * length).bit_length()
 
     @cached_property
     def max_scaled(self) -> int:
         """Largest magnitude of a scaled group sum, zero-point included."""
+        if self.accumulate == "floating":
+            return ((1 << self.mantissa - 1) - 1) * ((1 << self.scale_bits) - 1)
         return self.max_operand * self.group * self.max_difference * ((1 << self.scale_bits) - 1)
 
     @cached_property
@@ -279,10 +306,17 @@ class BitSerialDesign:
 
     @property
     def result_exponent(self) -> int:
-        """A result is its integer times ``2**result_exponent`` (``aligned``: times two to the group's place too;
+        """A result is its integer times ``2**result_exponent`` (not ``exact``: times two to the group's place too;
         floating scales: times two to the scale's exponent)."""
         fraction = self.scale_mantissa_bits if self.floating_scale else 0
-        return self.product_exponent - fraction - (self.guard if self.accumulate == "aligned" else 0)
+        return self.product_exponent - fraction - (self.guard if self.accumulate != "exact" else 0)
+
+    @property
+    def result_exponents(self) -> tuple[int, int]:
+        """Least and largest of the powers of two that come to ``result_exponent`` at run time (NaN scales apart)."""
+        ranges = {"e8m0": (-127, 127 + (not self.specials)), "ue4m3": (-6, 8), "ue5m3": (-14, 16)}
+        low, high = ranges.get(self.scale, (0, 0))
+        return low, high + self.max_place
 
     @property
     def scale_mantissa_bits(self) -> int:
@@ -308,7 +342,8 @@ class BitSerialDesign:
         """Verilog module name; carries every parameter."""
         parts = ["bitserial", self.activation.name, *(t.name for t in self.weights),
                  f"{self.rows}x{self.columns}", f"l{self.lanes}"]
-        parts.append("exact" if self.accumulate == "exact" else f"aligned{self.guard}_{self.rounding}")
+        short = f"{self.mantissa}_" if self.accumulate == "floating" else ""
+        parts.append("exact" if self.accumulate == "exact" else f"{self.accumulate}{short}{self.guard}_{self.rounding}")
         parts.append(f"s{self.scale}")
         parts.append(f"g{self.group}x{self.groups}")
         for t in self.weights:

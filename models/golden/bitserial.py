@@ -3,7 +3,7 @@
 ``exact``: a group sum is the exact integer ``sum(a * w)``; times an integer scale, and summed over a channel, it is
 still exact, and is rounded once. So lanes, order of terms, chunks and skipping cannot show. ``aligned``: activations
 lose what stands below the guard bits of the group's largest exponent so far, and the sum falls with it (arithmetic
-shift); that is defined chunk by chunk here, in integers too.
+shift); that is defined chunk by chunk here, in integers too. ``floating``: see `bitserial_floating`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..design.bitserial import BitSerialDesign
 from ..design.dot import _all_finite
 from ..errors import BitkilnError
 from ..formats import Special, get_format
+from .bitserial_floating import floating_sums
 from .integers import to_float64_odd
 
 __all__ = ["BitSerialResult", "GroupStream", "aligned_error_bound", "bitserial"]
@@ -68,7 +69,7 @@ class BitSerialResult:
     value : ndarray of object (E, R, C)
         Integers, in units of ``2**(design.result_exponent + exponent)``.
     exponent : ndarray (E, R, C)
-        Of ``aligned`` groups and floating scales; else 0.
+        Of groups that are not ``exact``, and of floating scales; else 0.
     nan, pos, neg : bool ndarray (E, R, C)
     scale_nan : bool ndarray (E, C)
     fp32 : ndarray of uint32 (E, R, C)
@@ -141,15 +142,23 @@ def bitserial(design: BitSerialDesign, stream: GroupStream,
     total = np.zeros(shape, object)
     seen = {name: np.zeros(shape, bool) for name in flags}
     special_rows = unpacked.special != Special.NONE
+    whole = place = np.zeros(0, np.int64)
+    if design.accumulate != "exact":
+        whole, place = _significands(design, unpacked.significand, unpacked.exponent - fmt.unit_exponent)
+    if design.accumulate == "floating":
+        sums, places = floating_sums(design, unpacked.sign.astype(bool), whole, place, stream.codes, stream.types,
+                                     stream.special, stream.lengths, tables or {})
     for g in range(len(stream.lengths)):
         at = slice(starts[g], starts[g + 1])
         w = weights[:, at]
         exponent = np.zeros(shape, np.int64)
         if design.accumulate == "aligned":
-            group, place = _aligned_sum(design, unpacked.sign[:, at], unpacked.significand[:, at],
-                                        unpacked.exponent[:, at] - fmt.unit_exponent, w)
-            exponent += place[:, None]
+            group, at_place = _aligned_sum(design, unpacked.sign[:, at], whole[:, at], place[:, at], w)
+            exponent += at_place[:, None]
             scaled = group.astype(object) * multiplier[:, g].astype(object)
+        elif design.accumulate == "floating":
+            exponent += places[g]
+            scaled = sums[g].astype(object) * multiplier[:, g].astype(object)
         else:
             a = units[:, at].astype(object) if wide else units[:, at].astype(np.int64)
             w_all = w.astype(object) if wide else w
@@ -215,19 +224,23 @@ def _events(design: BitSerialDesign, unpacked, special_rows: np.ndarray, at: sli
             "neg": (inf[:, None, :] & (product < 0)).any(axis=2)}
 
 
-def _aligned_sum(design: BitSerialDesign, sign: np.ndarray, significand: np.ndarray, exponent: np.ndarray,
+def _significands(design: BitSerialDesign, significand: np.ndarray, exponent: np.ndarray
+                  ) -> tuple[np.ndarray, np.ndarray]:
+    """Integers of an activation's significand bits and their places, ``max(field, 1) - 1``, from the values: unpacked
+    subnormals may be normalised."""
+    value = significand.astype(object) * (1 << np.maximum(exponent, 0).astype(object))
+    length_bits = np.array([int(v).bit_length() for v in value.ravel()], np.int64).reshape(value.shape)
+    place = np.maximum(length_bits - design.significand_bits, 0)
+    return (value // (1 << place.astype(object))).astype(np.int64), place
+
+
+def _aligned_sum(design: BitSerialDesign, sign: np.ndarray, whole: np.ndarray, place: np.ndarray,
                  w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sum of one group (R, C) and its place (R,)."""
     rows, length = sign.shape
     total = np.zeros((rows, len(w)), np.int64)
     group = np.zeros(rows, np.int64)
     empty = np.ones(rows, bool)
-    # A significand's place, ``max(field, 1) - 1``, from the value: unpacked subnormals may be normalised.
-    bits = design.significand_bits
-    value = significand.astype(object) * (1 << np.maximum(exponent, 0).astype(object))
-    length_bits = np.array([int(v).bit_length() for v in value.ravel()], np.int64).reshape(value.shape)
-    place = np.maximum(length_bits - bits, 0)
-    whole = (value // (1 << place.astype(object))).astype(np.int64)
     for start in range(0, length, design.lanes):
         at = slice(start, min(start + design.lanes, length))
         some = whole[:, at] != 0

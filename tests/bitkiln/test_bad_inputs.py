@@ -227,7 +227,8 @@ CASES = [
          "error: contradictory options at bitkiln sim: got 'a PE and --engine', expected exactly one of them"),
     Case("unknown engine", "sim --engine dot_unti", 2,
          "error: unknown engine at --engine: got 'dot_unti', expected dot_unit, morphable_pe, "
-         "matmul_array, matmul_core, bitserial_array, dequant_core or codebook_dequantiser\n"
+         "matmul_array, matmul_core, bitserial_array, dequant_core, codebook_dequantiser, "
+         "codebook_array or sparse_side\n"
          "help: did you mean dot_unit?"),
     Case("unknown command", "simulate fp4", 2,
          "error: unknown command at bitkiln: got 'simulate', expected a command\n"
@@ -295,7 +296,8 @@ CASES = [
          files={'file': 'x'}),
     Case("unknown schema", "schema --engine dot", 2,
          "error: unknown engine at --engine: got 'dot', expected dot_unit, morphable_pe, "
-         "matmul_array, matmul_core, bitserial_array, dequant_core or codebook_dequantiser\n"
+         "matmul_array, matmul_core, bitserial_array, dequant_core, codebook_dequantiser, "
+         "codebook_array or sparse_side\n"
          "help: did you mean dot_unit?"),
     Case("unknown synthesis target", "synth fp4 --target ecp6", 2,
          "error: unknown target at --target: got 'ecp6', expected ecp5, ice40, gowin, xilinx or asic\n"
@@ -452,11 +454,13 @@ CASES = [
          files={'d.yaml': 'engine: !mine dot_unit\n'}),
     Case("missing engine", "generate d.yaml", 2,
          "error: missing key at d.yaml:1 engine: expected dot_unit, morphable_pe, matmul_array, "
-         "matmul_core, bitserial_array, dequant_core or codebook_dequantiser",
+         "matmul_core, bitserial_array, dequant_core, codebook_dequantiser, "
+         "codebook_array or sparse_side",
          files={'d.yaml': 'pe: fp4\n'}),
     Case("unknown engine in a file", "generate d.yaml", 2,
          "error: unknown engine at d.yaml:1 engine: got 'dotunit', expected dot_unit, morphable_pe, "
-         "matmul_array, matmul_core, bitserial_array, dequant_core or codebook_dequantiser\n"
+         "matmul_array, matmul_core, bitserial_array, dequant_core, codebook_dequantiser, "
+         "codebook_array or sparse_side\n"
          "help: did you mean dot_unit?",
          files={'d.yaml': 'engine: dotunit\npe: fp4\n'}),
     Case("no formats", "generate d.yaml", 2,

@@ -64,7 +64,14 @@ def test_a_bit_serial_pe_needs_no_engine():
 def test_bfloat16_is_aligned():
     resolved = described("bitserial_array", "pe: bf16xbitmod4\naccumulator: {guard: 5, rounding: rne}\n")
     assert (resolved.design.accumulate, resolved.design.guard, resolved.design.rounding) == ("aligned", 5, "rne")
-    assert resolved.config["accumulator"] == {"kind": "aligned", "guard": 5, "rounding": "rne"}
+    assert resolved.config["accumulator"] == {"kind": "aligned", "guard": 5, "rounding": "rne", "mantissa": 15}
+
+
+def test_floating_sums():
+    core = described("dequant_core", "pe: bitmod4\naccumulator: {kind: floating, guard: 2, mantissa: 12}\n").design
+    design = core.array
+    assert (design.accumulate, design.guard, design.rounding, design.mantissa) == ("floating", 2, "trunc", 12)
+    assert (design.placement, design.sum_bits, design.sums_channel) == ("pe", 12, False)
 
 
 ARRAY = """name: mine
@@ -150,7 +157,8 @@ def test_schema_names_the_choices():
                         ("SerialAccumulatorConfig", "kind"), ("SerialAccumulatorConfig", "rounding")):
         key = parts[model]["properties"][name]
         choices[name] = {value for option in key.get("anyOf", [key]) for value in option.get("enum", [])}
-    assert choices == {"bus_bits": {32, 64, 128, 256}, "kind": {"exact", "aligned"}, "rounding": {"trunc", "rne"},
+    assert choices == {"bus_bits": {32, 64, 128, 256}, "kind": {"exact", "aligned", "floating"},
+                       "rounding": {"trunc", "rne"},
                        "format": {"uint8", "uint6", "uint4", "none", "e8m0", "ue4m3", "ue5m3"}}
     array = json_schema("bitserial_array")
     assert set(schema["properties"]) - set(array["properties"]) == {"memory"}
@@ -166,7 +174,7 @@ def test_schema_names_the_choices():
 MISSING = ("error: missing key at d.yaml:1 weights: expected a list of weight types, or pe: ...\n"
            "help: for example weights: [bitmod4, int8]")
 TOO_WIDE = ("error: accumulator too wide at d.yaml:3 accumulator.kind: got 'exact with bf16 (about 300 bits)', "
-            "expected aligned")
+            "expected aligned or floating")
 UNKNOWN = ("error: unknown weight type at d.yaml:2 weights.1: got 'bitmod5', expected a weight type\n"
            "help: did you mean bitmod4, bitmod3, bitmod4_er_pos?")
 
@@ -234,8 +242,15 @@ ERRORS = {
         "error: out of range at d.yaml:3 group.size: got 1025, expected at most 1024"),
     "unknown accumulator": (
         "pe: bitmod4\naccumulator: {kind: fp32}\n",
-        "error: unknown value at d.yaml:3 accumulator.kind: got 'fp32', expected exact or aligned\n"
-        "help: choices: exact, aligned"),
+        "error: unknown value at d.yaml:3 accumulator.kind: got 'fp32', expected exact, aligned or "
+        "floating\n"
+        "help: choices: exact, aligned, floating"),
+    "floating at the edge": (
+        "pe: bitmod4\naccumulator: {kind: floating}\nplacement: edge\n",
+        "error: contradictory options at d.yaml:4 placement: got 'edge', expected pe with accumulate: floating"),
+    "short mantissa": (
+        "pe: bitmod4\naccumulator: {kind: floating, mantissa: 7}\n",
+        "error: out of range at d.yaml:3 accumulator.mantissa: got 7, expected at least 8"),
     "aligned integers": (
         "pe: int8xbitmod4\naccumulator: {kind: aligned}\n",
         "error: contradictory options at d.yaml:3 accumulator.kind: got 'aligned', expected exact with int8 "

@@ -53,7 +53,7 @@ DESIGNS = {
                        scale="uint6", dual_scale=True, zero_skip=True),
     "aligned": core(("bitmod4", "int8"), "bf16", bus=256, k_chunks=40, output="fp8_e4m3", rows=2, lanes=2, group=24,
                     scale="e8m0", rounding="rne"),
-    "ue4m3": core(("fp4",), "fp8_e4m3", bus=32, columns=2, lanes=8, group=16, scale="ue4m3"),
+    "ue4m3": core(("fp4",), "fp8_e4m3", bus=32, columns=2, lanes=8, group=16, scale="ue4m3", accumulate="floating"),
     "ue5m3": core(("int4", "fp6_e2m3"), "fp16", ("2+2", "4+2"), bus=64, k_chunks=16, output="int8",
                   channel_scale=True, rows=3, lanes=2, group=10, scale="ue5m3", placement="edge"),
     "no scale": core(("ternary",), columns=3, lanes=5, group=40, groups=4, scale="none"),

@@ -18,6 +18,7 @@ from bitkiln.models.design import DotDesign
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.formats import get_format
 from bitkiln.sim import mutate
+from bitkiln.sim.bitserial_blocks import BITSERIAL
 from bitkiln.sim.block_check import Segment, check_for, kind_of
 from bitkiln.sim.mutate import (
     PES,
@@ -71,6 +72,7 @@ def test_every_kind_of_block_of_the_engine_is_there() -> None:
     kinds = {unit: [kind_of(block) for block in engine_blocks(unit)] for unit in UNITS}
     assert set(kinds["output"]) == {*PARTS, "output lane"}
     assert set(kinds["switchable"]) == {"fp32 step", "posit pair decoder", "switchable pe"}
+    assert set(kinds["bitserial"]) == {kind for kind, _ in BITSERIAL.values()}
     assert all(check_for(block).kind == kind for unit in UNITS
                for block, kind in zip(engine_blocks(unit), kinds[unit], strict=True))
 

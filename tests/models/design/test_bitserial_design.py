@@ -30,8 +30,8 @@ CONTRADICTION = "error: contradictory options at"
                              "help: did you mean fp16, fp4, fp3?"),
     ({"activation": "int16"}, "error: no bit-serial PE for this activation at activation: got 'int16', expected fp16, "
                               "bf16, fp8_e4m3, fp8_e5m2, int8\nhelp: did you mean int8?"),
-    ({"accumulate": "exakt"}, "error: unknown accumulate at accumulate: got 'exakt', expected exact, aligned\n"
-                              "help: did you mean exact?"),
+    ({"accumulate": "exakt"}, "error: unknown accumulate at accumulate: got 'exakt', expected exact, aligned, "
+                              "floating\nhelp: did you mean exact?"),
     ({"rounding": "up"}, "error: unknown rounding at rounding: got 'up', expected trunc, rne\n"
                          "help: choices: trunc, rne"),
     ({"scale": "uint7"}, "error: unknown scale at scale: got 'uint7', expected uint8, uint6, uint4, none, e8m0, ue4m3, "
@@ -64,7 +64,7 @@ CONTRADICTION = "error: contradictory options at"
     ({"accumulate": "aligned", "dual_scale": True}, f"{CONTRADICTION} dual_scale: got True, expected none with "
                                                     "accumulate: aligned\nhelp: the exact accumulator has it"),
     ({"activation": "bf16", "accumulate": "exact"}, "error: accumulator too wide at accumulate: got 'exact with bf16 "
-                                                    "(about 300 bits)', expected aligned"),
+                                                    "(about 300 bits)', expected aligned or floating"),
     *(({"scale": scale, **option}, f"{CONTRADICTION} scale: got '{scale}', expected uint8, uint6 or uint4: zero_point "
                                    "and dual_scale act in its phase")
       for scale in SCALES if not scale.startswith("uint") for option in ({"zero_point": 2}, {"dual_scale": True})),

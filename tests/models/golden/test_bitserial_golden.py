@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitkiln.models.design.bitserial import SCALES, BitSerialDesign
-from bitkiln.models.design.weights import WeightType, weight_type
+from bitkiln.models.design.weights import WeightType, booth_terms, signed_digits, weight_type
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.formats import get_format
 from bitkiln.models.golden.bitserial import GroupStream, aligned_error_bound, bitserial
+from bitkiln.models.golden.bitserial_floating import floating_error_bound
 
 SEED = 47
 NAN, INF = "nan", "inf"
@@ -97,6 +98,49 @@ def aligned_sum(design: BitSerialDesign, acts: list[tuple[int, int, int, str | N
     return total * common / 2 ** design.guard, largest or 0
 
 
+def floating_sum(design: BitSerialDesign, acts: list[tuple[int, int, int, str | None]], terms: list[tuple]
+                 ) -> tuple[Fraction, int, int]:
+    """Sum of one group as the floating PE adds it, its place, and the terms that were added.
+
+    Cycle after cycle: each lane's product with one power of two is cut (or rounded) to the guard bits of the largest
+    product; sum and step meet at the larger place, what falls is rounded down, and a sum that is too long falls on.
+    """
+    total, place, added = 0, 0, 0
+    limit = 2 ** (design.mantissa - 1)
+    for start in range(0, len(acts), design.lanes):
+        chunk = list(zip(acts, terms, strict=True))[start:start + design.lanes]
+        for step in range(max(len(terms) for _, terms in chunk)):
+            products = [(sign * (-1 if terms[step].negative else 1), significand, place + terms[step].shift)
+                        for (sign, significand, place, _), terms in chunk
+                        if step < len(terms) and terms[step] is not None and significand]
+            largest = max((at for _, _, at in products), default=0)
+            value = 0
+            for sign, significand, at in products:
+                exact = Fraction(significand) * 2 ** design.guard / 2 ** (largest - at)
+                value += sign * (round(exact) if design.rounding == "rne" else exact.__floor__())
+            added += len(products)
+            if not value:
+                continue
+            meet = max(place, largest)
+            total = (Fraction(total) / 2 ** (meet - place)).__floor__() + \
+                (Fraction(value) / 2 ** (meet - largest)).__floor__()
+            while not -limit < total < limit:
+                total, meet = total // 2, meet + 1
+            place = meet
+    return total * TWO ** design.weight_exponent / 2 ** design.guard, place, added
+
+
+def weight_terms(design: BitSerialDesign, stream: GroupStream, tables: dict, column: int, group: int, code: int
+                 ) -> tuple:
+    """Signed powers of two of a weight by step, in common units."""
+    index = int(stream.types[column, group])
+    kind = design.weights[index]
+    units = weight_value(design, stream, tables, column, group, code) / TWO ** kind.unit_exponent
+    terms = booth_terms(int(units), kind.bits) if kind.booth else signed_digits(int(units))
+    moved = tuple(None if term is None else term._replace(shift=term.shift + design.offset(index)) for term in terms)
+    return tuple(term for term in moved if term is not None) if design.zero_skip else moved
+
+
 def slow(design: BitSerialDesign, stream: GroupStream, tables: dict | None = None) -> list[list[list]]:
     """[result][row][column]: a fraction, or NAN, or +-inf as a float."""
     tables = tables or {}
@@ -126,6 +170,10 @@ def slow(design: BitSerialDesign, stream: GroupStream, tables: dict | None = Non
                         events[r][c].add(float("inf") if product > 0 else float("-inf"))
                 if design.accumulate == "aligned":
                     value, place = aligned_sum(design, acts, weights)
+                    value = value * TWO ** (LEAST[design.activation.name] + place) * scale
+                elif design.accumulate == "floating":
+                    terms = [weight_terms(design, stream, tables, c, g, int(stream.codes[c, k])) for k in at]
+                    value, place, _ = floating_sum(design, acts, terms)
                     value = value * TWO ** (LEAST[design.activation.name] + place) * scale
                 else:
                     unit = TWO ** LEAST[design.activation.name]
@@ -254,6 +302,19 @@ ALIGNED = {
 }
 
 
+FLOATING = {
+    "fp16": BitSerialDesign(("bitmod4", "bitmod3", "int6"), accumulate="floating"),
+    "fp16, zero skipping": BitSerialDesign(("int8", "fp3"), accumulate="floating", zero_skip=True, lanes=2, guard=0,
+                                           mantissa=8, scale="ue5m3"),
+    "bf16, rne": BitSerialDesign(("int5", "fp6_e3m2"), "bf16", accumulate="floating", rounding="rne", mantissa=12,
+                                 scale="e8m0"),
+    "e4m3, rne, all finite": BitSerialDesign("nf4_int8", "fp8_e4m3", accumulate="floating", rounding="rne", guard=6,
+                                             mantissa=32, specials=False, scale="uint6", lanes=8),
+    "e5m2, no scale": BitSerialDesign(("ternary", "fp4"), "fp8_e5m2", accumulate="floating", guard=1, mantissa=9,
+                                      scale="none", lanes=3),
+}
+
+
 def sized(design: BitSerialDesign) -> BitSerialDesign:
     return design.with_options(rows=2, columns=2, placement=design.placement)
 
@@ -276,8 +337,39 @@ def test_aligned_results_equal_the_definition(name: str) -> None:
     assert (counts["nan"] > 0) == design.specials
 
 
+@pytest.mark.parametrize("name", FLOATING)
+def test_floating_results_equal_the_definition(name: str) -> None:
+    design = sized(FLOATING[name])
+    counts = compare(design, random_groups(design, 60, SEED + 6, longest=14))
+    assert counts["number"] > 100
+    assert (counts["nan"] > 0) == design.specials
+
+
+def test_floating_sums_of_written_special_values_and_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    design = BitSerialDesign(("bitmod4", "bitmod3"), accumulate="floating", columns=2, lanes=3)
+    stream = random_groups(design, 40, SEED + 7)
+    tables = {0: (7, -24, 0, 6), 1: (5, -5)}
+    assert compare(design, stream, tables)["number"] > 30
+    whole = bitserial(design, stream, tables)
+    monkeypatch.setattr("bitkiln.models.golden.bitserial_floating.BLOCK", 50)
+    assert (bitserial(design, stream, tables).fp32 == whole.fp32).all()
+
+
+def test_floating_sums_reach_and_keep_their_largest_place() -> None:
+    """The largest products of either sign, group after group; the place stays within its field."""
+    for mantissa, kind in ((8, "int8"), (15, "bitmod4"), (32, "int2")):
+        design = BitSerialDesign(kind, "fp16", accumulate="floating", mantissa=mantissa, scale="none", group=128)
+        weight = design.weights[0]
+        codes = [int(np.argmax([v or 0 for v in weight.values])), int(np.argmin([v or 0 for v in weight.values]))]
+        acts = np.full((2, 128), 30 << 10 | 1023)
+        found = bitserial(design, calm_groups(design, acts, np.repeat(codes, 128).reshape(2, 128)))
+        least = design.max_exponent + design.max_shift + 7 + 13 - mantissa
+        assert (least <= found.exponent).all() and (found.exponent <= design.max_place).all()
+        assert (np.abs(found.value.astype(np.int64)) < 1 << mantissa - 1).all()
+
+
 def test_every_activation_and_every_scale_was_there() -> None:
-    both = [*EXACT.values(), *ALIGNED.values()]
+    both = [*EXACT.values(), *ALIGNED.values(), *FLOATING.values()]
     assert {design.activation.name for design in both} == set(LEAST)
     assert {design.scale for design in both} == set(SCALES)
 
@@ -574,6 +666,23 @@ def errors(design: BitSerialDesign, stream: GroupStream) -> tuple[np.ndarray, np
     return np.array(off, object), np.array(bounds, object)
 
 
+def floating_errors(design: BitSerialDesign, stream: GroupStream) -> tuple[np.ndarray, np.ndarray]:
+    """The same of floating sums."""
+    found, starts = bitserial(design, stream), stream.starts
+    off, bounds = [], []
+    for g in range(len(stream.lengths)):
+        at = range(starts[g], starts[g + 1])
+        acts = [parts(design, int(stream.activations[0, k])) for k in at]
+        terms = [weight_terms(design, stream, {}, 0, g, int(stream.codes[0, k])) for k in at]
+        exact = sum(sign * significand * 2 ** place * (-1 if term.negative else 1) * 2 ** term.shift
+                    for (sign, significand, place, _), each in zip(acts, terms, strict=True) for term in each if term)
+        place = int(found.exponent[g, 0, 0])
+        off.append(abs(int(found.value[g, 0, 0]) * TWO ** (place - design.guard) - exact))
+        steps = -(-int(stream.lengths[g]) // design.lanes) * design.max_terms
+        bounds.append(floating_error_bound(design, floating_sum(design, acts, terms)[2], steps, place))
+    return np.array(off, object), np.array(bounds, object)
+
+
 def calm_groups(design: BitSerialDesign, acts: np.ndarray, codes: np.ndarray) -> GroupStream:
     """Groups (n, length) of finite activations, without scales."""
     groups, length = acts.shape
@@ -594,6 +703,17 @@ def test_error_of_aligned_sums_is_bounded(activation: str, guard: int, rounding:
     rising = fmt.encode(np.clip(np.sort(np.abs(rng.standard_cauchy((groups, length))), axis=1), 0, 1000.0))
     acts = np.concatenate([spread, rising]).astype(np.int64)
     off, bound = errors(design, calm_groups(design, acts, rng.integers(0, 64, acts.shape)))
+    assert (off <= bound).all() and (off > 0).sum() > 20
+
+
+@pytest.mark.parametrize("rounding", ["trunc", "rne"])
+@pytest.mark.parametrize("guard, mantissa", [(0, 10), (3, 15), (8, 24)])
+def test_error_of_floating_sums_is_bounded(guard: int, mantissa: int, rounding: str) -> None:
+    design = BitSerialDesign("int6", accumulate="floating", guard=guard, mantissa=mantissa, rounding=rounding,
+                             scale="none")
+    rng = np.random.default_rng(SEED + 8)
+    acts = design.activation.encode(rng.normal(0, 1, (60, 48)) * 2.0 ** rng.integers(-8, 8, (60, 48))).astype(np.int64)
+    off, bound = floating_errors(design, calm_groups(design, acts, rng.integers(0, 64, acts.shape)))
     assert (off <= bound).all() and (off > 0).sum() > 20
 
 
