@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..models.quantize.methods import Method
 
 WHERE = "bitkiln quantize"
+COMPARED = (4, 3)   # widths of a comparison that names none
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +37,8 @@ def quantize(
                                               show_default="the method's own")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write codes, scales and metadata (.npz).")]
     = None,
-    compare: Annotated[bool, typer.Option("--compare", help="Table of all methods of the width.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Table of all methods of the width; without "
+                                                        "--bits of 4 and of 3.")] = False,
     methods: Annotated[str | None, typer.Option(help="Table of these methods, with commas.")] = None,
     tensor: Annotated[str | None, typer.Option(help="Only this tensor of the file.", show_default="all of two or "
                                                "more axes")] = None,
@@ -85,7 +87,8 @@ def quantize(
             if output is not None:
                 kept[name] = q
     if comparing:
-        results.sort(key=lambda facts: (list(tensors).index(facts["tensor"]), facts["nmse"]))
+        results.sort(key=lambda facts: (list(tensors).index(facts["tensor"]), -facts["bits"] if bits is None else 0,
+                                        facts["nmse"]))
     if output is not None:
         from ..models.quantize.groupfile import save
 
@@ -113,7 +116,7 @@ def _compared(names: str | None, bits: float | None, calibrated: bool) -> list[t
 
     if names is None:
         if bits is None:
-            raise BitkilnError("missing option", where="--bits", expected="the width to compare methods at")
+            return [(method, float(width)) for width in COMPARED for method in applicable(width, calibrated)]
         found = applicable(bits, calibrated)
         if not found:
             widths = sorted({width for method in METHODS.values() for width in method.widths})

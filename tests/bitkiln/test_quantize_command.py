@@ -86,6 +86,15 @@ def test_compare(bits, calibrated, capsys):
     assert err.splitlines() == [f"w: {m.name}" for m in METHODS.values() if m.name in names]
 
 
+def test_compare_without_a_width(capsys):
+    """All methods of four bits, then of three, each least error first."""
+    results = facts(capsys, "w.npy --compare")["results"]
+    assert [row["bits"] for row in results] == sorted((row["bits"] for row in results), reverse=True)
+    for width in (4, 3):
+        alone = facts(capsys, f"w.npy --compare --bits {width}")["results"]
+        assert [row for row in results if row["bits"] == width] == alone and len(alone) > 5
+
+
 def test_chosen_methods(capsys):
     found = facts(capsys, "w.npy --methods 'rtn_sym, mxfp4,squeezellm' --bits 4 --group 64")["results"]
     assert {row["method"]: row["group"] for row in found} == {"rtn_sym": 64, "mxfp4": 32, "squeezellm": 300}
@@ -142,7 +151,6 @@ ERRORS = [
                                           "expected --method with it"),
     ("w.npy --compare --bits 4 --option scale=fp16", "contradictory options at bitkiln quantize: got 'a comparison "
                                                      "and --option', expected --method with it"),
-    ("w.npy --compare", "missing option at --bits: expected the width to compare methods at"),
     ("w.npy --compare --bits 9", "width not offered at --bits: got '9', expected 1, 1.58, 1.61, 2, 3, 4, 5, 6, 7, 8"),
     ("w.npy --compare --bits nan", "width not offered at --bits: got 'nan', expected 1, 1.58, 1.61, 2, 3, 4, 5, 6, 7, "
                                    "8"),

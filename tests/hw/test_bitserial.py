@@ -208,7 +208,7 @@ def test_five_thousand_groups(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DESIGNS)
 def test_half_a_million_groups(name: str) -> None:
-    """Fourteen designs, 36,000 groups each."""
+    """Sixteen designs, 36,000 groups each."""
     for block in range(20):
         many_groups(name, 1800, SEED + 1000 + block)
 
