@@ -87,7 +87,7 @@ def quantize(
             if output is not None:
                 kept[name] = q
     if comparing:
-        results.sort(key=lambda facts: (list(tensors).index(facts["tensor"]), -facts["bits"] if bits is None else 0,
+        results.sort(key=lambda facts: (list(tensors).index(facts["tensor"]), -facts["bits"] if methods is None else 0,
                                         facts["nmse"]))
     if output is not None:
         from ..models.quantize.groupfile import save

@@ -24,6 +24,7 @@ from bitkiln.models.design.bitserial import BitSerialDesign
 from bitkiln.models.design.weights import SPECIALS
 
 from ..arith.fixed_to_fp32 import FixedToFp32
+from ..arith.largest import largest
 from ..emit import shared
 from .activation import ActivationEdge, has_inf, has_nan
 from .pe import BitSerialPe, flag_layout
@@ -159,21 +160,6 @@ class BitSerialArray(wiring.Component):
             value = held
         return value
 
-    @staticmethod
-    def _most(m: Module, name: str, values: list[Value]) -> Value:
-        """The largest; each comparison has a signal, for an expression of expressions would double with every one."""
-        level = 0
-        while len(values) > 1:
-            following = []
-            for at in range(0, len(values) - 1, 2):
-                x, y = values[at:at + 2]
-                larger = Signal(max(len(x), len(y)), name=f"{name}{level}_{at}")
-                m.d.comb += larger.eq(Mux(x > y, x, y))
-                following.append(larger)
-            values = following + ([values[-1]] if len(values) % 2 else [])
-            level += 1
-        return values[0]
-
     def elaborate(self, platform) -> Module:
         m = Module()
         self._control(m)
@@ -279,7 +265,7 @@ class BitSerialArray(wiring.Component):
             self.zero.append(self._delay(m, zero, edge, f"zero{column}"))
             self.negative.append(self._delay(m, negative, edge, f"negative{column}"))
         if design.zero_skip:
-            m.d.comb += self.steps.eq(self._most(m, "count", [Const(1, 1), *counts]))
+            m.d.comb += self.steps.eq(largest(m, "count", [Const(1, 1), *counts]))
         else:
             needs: list[Value] = []
             for column in range(design.columns):
@@ -287,7 +273,7 @@ class BitSerialArray(wiring.Component):
                 for index in reversed(range(len(design.weights) - 1)):
                     need = Mux(self.groups[column].type == index, design.weights[index].terms, need)
                 needs.append(need)
-            m.d.comb += self.steps.eq(self._most(m, "need", needs))
+            m.d.comb += self.steps.eq(largest(m, "need", needs))
 
     def _special_table(self, m: Module) -> list[Signal]:
         """Registers of the special values, by type and entry; written while nothing is under way."""

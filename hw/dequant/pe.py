@@ -22,6 +22,7 @@ from amaranth.lib.wiring import In, Out
 from bitkiln.models.design.bitserial import BitSerialDesign
 
 from ..arith.cells import Adder
+from ..arith.largest import largest
 from ..arith.narrow import shifted_window
 from ..arith.shift import UnsignedShifter
 from ..emit import shared
@@ -187,50 +188,36 @@ class BitSerialPe(wiring.Component):
             some = operand.some & term.valid
             m.d.comb += exponent.eq((operand.place + term.shift) & some.replicate(width))
             exponents.append(exponent)
-        largest = self._largest(m, exponents)
+        top = largest(m, "larger", exponents)
         products = []
         for lane in lanes:
             operand, term = self.operands[lane], self.terms[lane]
             magnitude = self._below(m, lane, operand.magnitude & term.valid.replicate(len(operand.magnitude)),
-                                    largest, exponents[lane])
+                                    top, exponents[lane])
             sign = operand.sign ^ term.neg
             products.append((Cat(magnitude ^ sign.replicate(len(magnitude)), sign).as_signed(), sign))
         if design.pipeline == 2:
             products = [tuple(self._hold(m, value, f"lane{lane}_{i}") for i, value in enumerate(pair))
                         for lane, pair in enumerate(products)]
-            largest = self._hold(m, largest, "largest_1")
+            top = self._hold(m, top, "largest_1")
         value, carry = self._tree(m, "all", products)
         step = Signal(signed(1 + design.max_step_sum.bit_length()), name="step")
         m.d.comb += step.eq(value + carry)
         at = Signal(width, name="step_place")
         # A sum of zero changes nothing.
-        m.d.comb += at.eq(largest & step.any().replicate(width))
+        m.d.comb += at.eq(top & step.any().replicate(width))
         added: Value = step
         place: Value = at
         if design.pipeline >= 1:
             added, place = self._hold(m, added, "step_1"), self._hold(m, place, "step_place_1")
         self._normalised(m, added, place)
 
-    @staticmethod
-    def _largest(m: Module, values: list[Value]) -> Value:
-        level = 0
-        while len(values) > 1:
-            following: list[Value] = []
-            for at in range(0, len(values) - 1, 2):
-                x, y = values[at:at + 2]
-                larger = Signal(len(x), name=f"larger{level}_{at}")
-                m.d.comb += larger.eq(Mux(x > y, x, y))
-                following.append(larger)
-            values = following + ([values[-1]] if len(values) % 2 else [])
-            level += 1
-        return values[0]
-
-    def _below(self, m: Module, lane: int, significand: Value, largest: Value, exponent: Value) -> Value:
-        """A magnitude with its guard bits, as far below the largest as its exponent is."""
+    def _below(self, m: Module, lane: int, significand: Value, top: Value, exponent: Value) -> Value:
+        """A magnitude with its guard bits, as far below the largest exponent as its own is."""
         design = self.design
         wide = Cat(Const(0, design.guard), significand)
         below = Signal(len(exponent), name=f"below{lane}")
-        m.d.comb += below.eq(largest - exponent)
+        m.d.comb += below.eq(top - exponent)
         keep = len(wide)
         if design.rounding == "rne":
             wide = Cat(Const(0, 1), wide)

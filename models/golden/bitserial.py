@@ -17,7 +17,7 @@ from ..design.bitserial import BitSerialDesign
 from ..design.dot import _all_finite
 from ..errors import BitkilnError
 from ..formats import Special, get_format
-from .bitserial_floating import floating_sums
+from .bitserial_floating import cut, floating_sums
 from .integers import to_float64_odd
 
 __all__ = ["BitSerialResult", "GroupStream", "aligned_error_bound", "bitserial"]
@@ -251,13 +251,7 @@ def _aligned_sum(design: BitSerialDesign, sign: np.ndarray, whole: np.ndarray, p
         empty = empty & ~some.any(axis=1)
         group = new
         below = np.where(some, group[:, None] - place[:, at], 0)
-        wide = whole[:, at] << design.guard
-        below = np.minimum(below, 62)
-        kept = wide >> below
-        if design.rounding == "rne":
-            rest = wide - (kept << below)
-            half = np.where(below > 0, np.int64(1) << np.maximum(below - 1, 0), 1 << 61)
-            kept = kept + ((rest > half) | ((rest == half) & (kept & 1 == 1)))
+        kept = cut(design, whole[:, at], below)
         signed = np.where(sign[:, at].astype(bool), -kept, kept)
         total = total + signed @ w[:, at].T
     return total, group

@@ -19,7 +19,7 @@ import numpy as np
 from ..design.bitserial import BitSerialDesign
 from ..design.weights import SPECIALS, Term
 
-__all__ = ["floating_error_bound", "floating_sums"]
+__all__ = ["cut", "floating_error_bound", "floating_sums"]
 
 BLOCK = 1 << 21   # products that are held at a time
 
@@ -101,14 +101,18 @@ def _step(design: BitSerialDesign, signed: np.ndarray, whole: np.ndarray, expone
     """Sum over the last axis of ``signed * whole * 2**exponent``, aligned; and its place, 0 where there is none."""
     exponent = np.where(signed != 0, exponent, 0)
     largest = exponent.max(axis=-1)
-    wide = whole << design.guard
-    below = np.minimum(largest[..., None] - exponent, 62)
+    return (signed * cut(design, whole, largest[..., None] - exponent)).sum(axis=-1), largest
+
+
+def cut(design: BitSerialDesign, whole: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Significands with their guard bits, ``below`` places under the largest: what is left of them."""
+    wide, below = whole << design.guard, np.minimum(below, 62)
     kept = wide >> below
     if design.rounding == "rne":
         rest = wide - (kept << below)
         half = np.where(below > 0, np.int64(1) << np.maximum(below - 1, 0), 1 << 61)
         kept = kept + ((rest > half) | ((rest == half) & (kept & 1 == 1)))
-    return (signed * kept).sum(axis=-1), largest
+    return kept
 
 
 def _add(design: BitSerialDesign, total: np.ndarray, place: np.ndarray, added: np.ndarray, at_place: np.ndarray
