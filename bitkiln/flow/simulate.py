@@ -10,7 +10,7 @@ from typing import Any
 from ..config import Resolved
 from ..models.errors import FAILED, BitkilnError
 
-__all__ = ["Check", "Options", "Outcome", "Step", "simulate"]
+__all__ = ["Check", "Options", "Outcome", "Step", "no_jobs", "simulate"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,13 @@ class Options:
     images: int = 360
     jobs: int | None = None
     progress: Callable[[str], None] = lambda text: None
+
+
+def no_jobs(options: Options, what: str) -> None:
+    """One line where jobs are asked of an engine that runs none."""
+    if options.jobs is not None:
+        raise BitkilnError("option does not apply", where="--jobs", got=options.jobs,
+                           expected=f"none: {what} runs no jobs", help="for example --engine matmul_core")
 
 
 @dataclass(frozen=True)

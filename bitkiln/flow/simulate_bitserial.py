@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..config import Resolved
-from ..models.errors import BitkilnError
-from .simulate import Check, Options, Outcome
+from .simulate import Check, Options, Outcome, no_jobs
 from .simulate_dot import run_bench
 
 __all__ = ["array_steps", "core_steps"]
@@ -26,9 +25,7 @@ def array_steps(resolved: Resolved, options: Options) -> Iterator[Check]:
     from ..sim.bitserial_network import RtlProduct
     from ..sim.streams import StreamModel
 
-    if options.jobs is not None:
-        raise BitkilnError("option does not apply", where="--jobs", got=options.jobs,
-                           expected="none: an array runs no jobs", help="for example --engine matmul_core")
+    no_jobs(options, "an array")
     design = resolved.design
     options.progress(f"{resolved.name}: building the model")
     model = StreamModel(BitSerialArray(design))

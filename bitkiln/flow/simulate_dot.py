@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..config import Resolved
-from ..models.errors import BitkilnError
-from .simulate import Check, Options, Outcome
+from .simulate import Check, Options, Outcome, no_jobs
 
 __all__ = ["dot_steps", "run_bench"]
 
@@ -17,9 +16,7 @@ def dot_steps(resolved: Resolved, options: Options) -> Iterator[Check]:
     """Checks of `bitkiln sim` for ``dot_unit``."""
     from ..sim.batch import BatchModel
 
-    if options.jobs is not None:
-        raise BitkilnError("option does not apply", where="--jobs", got=options.jobs,
-                           expected="none: a dot unit runs no jobs", help="for example --engine matmul_core")
+    no_jobs(options, "a dot unit")
     options.progress(f"{resolved.name}: building the model")
     model = BatchModel(resolved.design)
     yield Check("dot unit", "vectors", functools.partial(_unit, resolved, options.seed, model),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import Resolved
 from ..models.design import ArrayDesign, MatmulDesign
 from ..models.errors import FAILED, BitkilnError
-from .simulate import Check, Options, Outcome
+from .simulate import Check, Options, Outcome, no_jobs
 from .simulate_dot import run_bench
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def pe_steps(resolved: Resolved, options: Options) -> Iterator[Check]:
     from ..sim.batch import BatchModel
     from ..sim.products import PeProducts
 
-    _no_jobs(options, "a PE")
+    no_jobs(options, "a PE")
     options.progress(f"{resolved.name}: building the model")
     model = BatchModel(resolved.component())
     yield Check("PE", "vectors", functools.partial(_pe, resolved, options.seed, model),
@@ -58,19 +58,13 @@ def array_steps(resolved: Resolved, options: Options) -> Iterator[Check]:
     """Checks of `bitkiln sim` for ``matmul_array``."""
     from ..sim.products import products_of
 
-    _no_jobs(options, "an array")
+    no_jobs(options, "an array")
     options.progress(f"{resolved.name}: building the model")
     products = products_of(resolved.design)
     yield Check("array", "results", functools.partial(_products, products, options.seed),
                 "matrix products in every mode against the golden model")
     yield from _networks(resolved.design.pe.modes, options,
                          functools.partial(_mlp_of_products, products, options.images))
-
-
-def _no_jobs(options: Options, what: str) -> None:
-    if options.jobs is not None:
-        raise BitkilnError("option does not apply", where="--jobs", got=options.jobs,
-                           expected=f"none: {what} runs no jobs", help="for example --engine matmul_core")
 
 
 def _pe(resolved: Resolved, seed: int, model: Any) -> Outcome:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..config import Resolved
-from ..models.errors import BitkilnError
-from .simulate import Check, Options, Outcome
+from .simulate import Check, Options, Outcome, no_jobs
 
 __all__ = ["sparse_steps"]
 
@@ -22,9 +21,7 @@ def sparse_steps(resolved: Resolved, options: Options) -> Iterator[Check]:
     from ..hw.dequant.sparse import SparseSide
     from ..sim.streams import StreamModel
 
-    if options.jobs is not None:
-        raise BitkilnError("option does not apply", where="--jobs", got=options.jobs,
-                           expected="none: a side path runs no jobs", help="for example --engine matmul_core")
+    no_jobs(options, "a side path")
     design = resolved.design
     tiles = max(min(TILES, WEIGHTS // (design.tile * design.columns)), 8)
     options.progress(f"{resolved.name}: building the model")

@@ -22,6 +22,7 @@ from ..arith.float_add import FloatAdd, addend
 from ..arith.float_convert import FloatUnpack
 from ..arith.scale import Scaler
 from ..emit import shared
+from ..mac.morphable import delayed
 from ..mac.morphable import result_layout as sum_layout
 from .queue import Queue
 
@@ -115,7 +116,7 @@ class BlockResults(wiring.Component):
 
         # The next block's sums replace these, and none overtakes a partial sum that is still in the adder.
         rest = max(FloatAdd.latency + 1 - design.array.latency - rows * groups, 0)
-        done = self._later(m, ends, rest, "done", True)
+        done = delayed(m, ends, "done", rest, False)
         pending = Signal()
         with m.If(self.start):
             m.d.sync += pending.eq(1)
@@ -126,10 +127,10 @@ class BlockResults(wiring.Component):
         tags = data.StructLayout({"take": 1, "emit": 1, "fresh": 1, "last": 1})
         tag = Signal(tags)
         m.d.comb += [tag.take.eq(take), tag.emit.eq(take & emit), tag.fresh.eq(fresh), tag.last.eq(ends)]
-        at_add = data.View(tags, self._later(m, tag.as_value(), self.before_add, "tag", True))
-        at_end = data.View(tags, self._later(m, at_add.as_value(), FloatAdd.latency, "tag_added", True))
+        at_add = data.View(tags, delayed(m, tag.as_value(), "tag", self.before_add, False))
+        at_end = data.View(tags, delayed(m, at_add.as_value(), "tag_added", FloatAdd.latency, False))
         sums = self.result.word_select(group, lanes * sum_layout(design.array.pe).size)
-        sums = self._later(m, sums, 1, "sums")
+        sums = delayed(m, sums, "sums", 1)
         factors = self._late_scales(m, scales.word_select(group, 32 * lanes)) if self.multiply else None
         found = [self._lane(m, lane, sums, factors) for lane in range(lanes)]
 
@@ -152,14 +153,6 @@ class BlockResults(wiring.Component):
                      queue.i.valid.eq(at_end.emit), queue.i.payload.eq(Cat(*totals, at_end.last))]
         wiring.connect(m, queue.o, wiring.flipped(self.o))
         return m
-
-    @staticmethod
-    def _later(m: Module, value: Value, edges: int, name: str, reset: bool = False) -> Value:
-        for edge in range(edges):
-            held = Signal(value.shape(), name=f"{name}_{edge + 1}", reset_less=not reset)
-            m.d.sync += held.eq(value)
-            value = held
-        return value
 
     def _late_scales(self, m: Module, scales: Value) -> Value:
         """Those of the chosen columns, at the multiplier together with their sums."""

@@ -45,10 +45,10 @@ def result_layout(design: MorphableDesign) -> data.StructLayout:
     return data.StructLayout({"acc": acc, **dict.fromkeys(design.flags, 1)})
 
 
-def delayed(m: Module, value: Value, name: str, cycles: int) -> Value:
+def delayed(m: Module, value: Value, name: str, cycles: int, reset_less: bool = True) -> Value:
     """The value behind a chain of registers."""
     for stage in range(cycles):
-        held = Signal(value.shape(), name=f"{name}_{stage}", reset_less=True)
+        held = Signal(value.shape(), name=f"{name}_{stage}", reset_less=reset_less)
         m.d.sync += held.eq(value)
         value = held
     return value

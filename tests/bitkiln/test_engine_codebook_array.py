@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
+from engine_files import check_files, check_refused, check_tools
 
 from bitkiln.cli import run_cli
 from bitkiln.config import json_schema, load_design
 from bitkiln.flow.generate import generate
-from bitkiln.flow.tools import run_tool
 from bitkiln.hw.dequant.codebook_array import activation_layout, result_layout, second_layout, weight_layout
-from bitkiln.models.errors import BitkilnError
-from bitkiln.sim.toolchain import require
 
 ENGINE = "codebook_array"
-HARMLESS = "-Wno-UNOPTFLAT"
 
 
 def described(text: str):
@@ -78,13 +73,7 @@ ERRORS = {
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_errors(name, capsys):
-    text, message = ERRORS[name]
-    with pytest.raises(BitkilnError) as caught:
-        described(text)
-    assert caught.value.render() == message and caught.value.exit_code == 2
-    assert run_cli(["generate", "d.yaml", "-o", "out"]) == 2
-    assert capsys.readouterr().err.strip() == message
-    assert [path.name for path in Path().iterdir()] == ["d.yaml"]
+    check_refused(described, *ERRORS[name], capsys)
 
 
 @pytest.fixture(scope="module")
@@ -97,24 +86,13 @@ def generated(tmp_path_factory):
 
 def test_files_sidecar_and_datasheet(generated):
     resolved, files = generated
-    assert {path.name for path in files.folder.iterdir()} == {"nf4.v", "nf4.json", "README.md"}
-    facts = json.loads(files.paths["sidecar"].read_text())
-    assert (facts["module"], facts["config"]) == ("nf4", resolved.config)
-    assert facts["sha256"] == hashlib.sha256(files.paths["verilog"].read_bytes()).hexdigest()
-    design, text = resolved.design, files.paths["datasheet"].read_text()
-    width = {port["name"]: port["width"] for port in facts["ports"]}
-    for stream, size in (("w", weight_layout(design).size), ("a", activation_layout(design).size),
-                         ("o", result_layout(design).size), ("second", 2 * 64), ("level", 40)):
+    design = resolved.design
+    layouts = [weight_layout(design), activation_layout(design), result_layout(design)]
+    _, width, text = check_files(resolved, files, "nf4", layouts)
+    for stream, size in (*zip("wao", (layout.size for layout in layouts), strict=True), ("second", 2 * 64),
+                         ("level", 40)):
         assert width[f"{stream}__payload"] == size and width[f"{stream}__valid"] == width[f"{stream}__ready"] == 1
     assert second_layout(design).length == 2
-    for port in facts["ports"]:
-        row = next(line for line in text.splitlines() if line.startswith(f"| `{port['name']}` |"))
-        assert not row.endswith("|  |"), row
-    for layout in (weight_layout(design), activation_layout(design), result_layout(design)):
-        for name, field in layout:
-            assert f"| {name} | {field.offset} to {field.offset + field.width - 1} |" in text
-    for heading in ("## What it does", "## Timing", "## Payloads", "## Formats", "## Parameters"):
-        assert heading in text
     assert "every 64 bits of `second` are a column's" in text
     # 1 + 2 edges of the array, two results.
     assert "Blocks of at least 10 weights (5 chunks) follow each other without a bubble" in text
@@ -122,13 +100,7 @@ def test_files_sidecar_and_datasheet(generated):
 
 def test_other_tools_accept_it(generated):
     _, files = generated
-    tool = require("verilator")
-    done = subprocess.run([tool.path, "--lint-only", "--timing", HARMLESS, "nf4.v"], cwd=files.folder,
-                          capture_output=True, text=True, env=tool.environment())
-    assert (done.returncode, done.stderr) == (0, "")
-    text = run_tool(require("yosys"), ["-p", "read_verilog nf4.v; hierarchy -check -top nf4; proc; check -assert"],
-                    files.folder)
-    assert "Warning" not in text
+    check_tools(files, "nf4")
     # Columns share their modules.
     assert files.paths["verilog"].read_text().count("\nmodule codebook_fp8") == 1
 

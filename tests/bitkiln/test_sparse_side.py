@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
+from engine_files import check_files, check_refused, check_tools
 
 from bitkiln.cli import run_cli
 from bitkiln.config import json_schema, load_design
 from bitkiln.flow.generate import generate
-from bitkiln.flow.tools import run_tool
 from bitkiln.hw.dequant.sparse import chunk_layout, outlier_layout, sum_layout
-from bitkiln.models.errors import BitkilnError
-from bitkiln.sim.toolchain import require
 
 ENGINE = "sparse_side"
-HARMLESS = "-Wno-UNOPTFLAT"
 SMALL = {"engine": ENGINE, "array.rows": 2, "array.columns": 2, "lanes": 2, "tile": 16, "queue": 4, "depth": 64,
          "name": "side"}
 
@@ -61,13 +56,7 @@ ERRORS = {
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_errors(name, capsys):
-    text, message = ERRORS[name]
-    with pytest.raises(BitkilnError) as caught:
-        described(text)
-    assert caught.value.render() == message and caught.value.exit_code == 2
-    assert run_cli(["generate", "d.yaml", "-o", "out"]) == 2
-    assert capsys.readouterr().err.strip() == message
-    assert [path.name for path in Path().iterdir()] == ["d.yaml"]
+    check_refused(described, *ERRORS[name], capsys)
 
 
 @pytest.fixture(scope="module")
@@ -78,35 +67,18 @@ def generated(tmp_path_factory):
 
 def test_files_sidecar_and_datasheet(generated):
     resolved, files = generated
-    assert {path.name for path in files.folder.iterdir()} == {"side.v", "side.json", "README.md"}
-    facts = json.loads(files.paths["sidecar"].read_text())
-    assert (facts["module"], facts["config"]) == ("side", resolved.config)
-    assert facts["sha256"] == hashlib.sha256(files.paths["verilog"].read_bytes()).hexdigest()
-    design, text = resolved.design, files.paths["datasheet"].read_text()
-    width = {port["name"]: port["width"] for port in facts["ports"]}
-    for stream, layout in (("activation", chunk_layout(design)), ("outlier", outlier_layout(design)),
-                           ("o", sum_layout(design))):
+    design = resolved.design
+    layouts = {"activation": chunk_layout(design), "outlier": outlier_layout(design), "o": sum_layout(design)}
+    _, width, text = check_files(resolved, files, "side", list(layouts.values()))
+    for stream, layout in layouts.items():
         assert width[f"{stream}__payload"] == layout.size
-        for name, field in layout:
-            assert f"| {name} | {field.offset} to {field.offset + field.width - 1} |" in text
-    for port in facts["ports"]:
-        row = next(line for line in text.splitlines() if line.startswith(f"| `{port['name']}` |"))
-        assert not row.endswith("|  |"), row
-    for heading in ("## What it does", "## Timing", "## Payloads", "## Formats", "## Parameters"):
-        assert heading in text
     # One product a cycle against lanes x columns weights a chunk.
     assert "| 1 | up to 25.00% |" in text and "`4 + 7 <= tiles of a result * C * t`" in text
 
 
 def test_other_tools_accept_it(generated):
     _, files = generated
-    tool = require("verilator")
-    done = subprocess.run([tool.path, "--lint-only", "--timing", HARMLESS, "side.v"], cwd=files.folder,
-                          capture_output=True, text=True, env=tool.environment())
-    assert (done.returncode, done.stderr) == (0, "")
-    text = run_tool(require("yosys"), ["-p", "read_verilog side.v; hierarchy -check -top side; proc; check -assert"],
-                    files.folder)
-    assert "Warning" not in text
+    check_tools(files, "side")
 
 
 @pytest.fixture
