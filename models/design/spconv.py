@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -135,9 +136,10 @@ class MapDesign:
     def row_base(self, level: int) -> int:
         """First row of a level's words in the upper search memory (levels 2..depth; level 1 has its own).
 
-        A row has the words of the children of one node of the level above.
+        A row has the words of the children of one node of the level above. A multiple of 8, so that a row is found
+        with one addition: first child's rank of a node, and {this, how many children come before}.
         """
-        return sum(self.held(each + 1) for each in range(2, level))
+        return sum(-(-self.held(each + 1) // 8) * 8 for each in range(2, level))
 
     @property
     def upper_rows(self) -> int:
@@ -148,6 +150,15 @@ class MapDesign:
     def leaf_rows(self) -> int:
         """Rows of the search memory of level 1."""
         return self.held(2)
+
+    def compact_base(self, level: int) -> int:
+        """First row of a level's words in the compact search memory: level 1 first, eight words to a row."""
+        return sum(-(-self.held(each) // 8) for each in range(1, level))
+
+    @property
+    def compact_rows(self) -> int:
+        """Rows of the compact search memory, all levels."""
+        return self.compact_base(self.depth + 1)
 
     @property
     def words(self) -> int:
@@ -171,6 +182,11 @@ class MapDesign:
         sizes = "_".join(map(str, self.levels))
         return f"map_{self.search}_d{self.depth}_b{self.batch_bits}_n{self.capacity}_q{self.queue}_r{self.rows}_{sizes}"
 
+    @property
+    def digest(self) -> str:
+        """Stands for the name where that would be too long."""
+        return hashlib.sha256(self.name.encode()).hexdigest()[:10]
+
 
 @dataclass(frozen=True)
 class TableDesign:
@@ -184,16 +200,21 @@ class TableDesign:
         Of a voxel's rank.
     half : bool
         Only the 13 offsets before the centre are looked up: the others are their mirror images.
+    epoch_bits : int
+        Of the window's number that each word carries instead of a valid bit, 1..16: the memory is cleared once in
+        ``2**epoch_bits - 1`` windows.
     """
 
     size: int = 16
     index_bits: int = 17
     half: bool = False
+    epoch_bits: int = 12
 
     def __post_init__(self):
         _integer(self.size, "size", 2, 64)
         _power_of_two(self.size, "size")
         _integer(self.index_bits, "index_bits", 3, 24)
+        _integer(self.epoch_bits, "epoch_bits", 1, 16)
         if not isinstance(self.half, bool):
             raise BitkilnError("not a truth value", where="half", got=self.half, expected="true or false")
 
@@ -212,9 +233,24 @@ class TableDesign:
         return self.side ** 3
 
     @property
+    def axis_bits(self) -> int:
+        """Of a coordinate in the window: 0 and ``size + 1`` are its border."""
+        return (self.size + 1).bit_length()
+
+    @property
+    def beats(self) -> int:
+        """Cycles of a query: as many as the busiest bank has words to read."""
+        return 4 if self.half else 8
+
+    @property
+    def epochs(self) -> int:
+        """Windows between two clearings of the memory."""
+        return (1 << self.epoch_bits) - 1
+
+    @property
     def name(self) -> str:
         """Verilog module name; carries every parameter."""
-        return f"voxel_table_{self.size}_a{self.index_bits}{'_half' if self.half else ''}"
+        return f"voxel_table_{self.size}_a{self.index_bits}_e{self.epoch_bits}{'_half' if self.half else ''}"
 
 
 @dataclass(frozen=True)
@@ -249,7 +285,8 @@ class GatherDesign:
     pipeline : int
         Registers inside the product, 0..6 (`DotDesign`).
     multiplier : str
-        As of `DotDesign`; ``operator`` may use DSP blocks.
+        As of `DotDesign`; ``operator`` may use DSP blocks, one for each product. ``pairs``: one DSP block of 18 x 18
+        bits for two products, both formats signed integers of 4 to 8 bits.
     """
 
     activation: Format = "int8"  # type: ignore[assignment]
@@ -283,6 +320,16 @@ class GatherDesign:
         if self.pack == "row" and self.slots != 1:
             raise BitkilnError("contradictory options", where="slots", got=self.slots,
                                expected="1 with pack row: one output row at a time")
+        if self.multiplier == "pairs":
+            for key in ("activation", "weight"):
+                fmt = getattr(self, key)
+                if fmt.family != "int" or not fmt.signed or not 4 <= fmt.bits <= 8:
+                    raise BitkilnError("no pairs of products", where=key, got=fmt.name,
+                                       expected="a signed integer of 4 to 8 bits with multiplier pairs")
+            if self.outputs < 2:
+                raise BitkilnError("contradictory options", where="outputs", got=self.outputs,
+                                   expected="2 or more with multiplier pairs")
+        _ = self.dot
         if self.activation.decode(np.zeros(1, np.int64)) != 0:
             raise BitkilnError("code 0 is not zero", where="activation", got=self.activation.name,
                                expected="a format whose padding adds nothing")
@@ -296,7 +343,7 @@ class GatherDesign:
         """The same sums as a dot unit's: width, exponent, flags and the meaning of special values."""
         return DotDesign(self.activation, self.weight, lanes=self.lanes,
                          accumulator=Accumulator(depth=KERNEL_OFFSETS * self.channels), pipeline=self.pipeline,
-                         multiplier=self.multiplier)
+                         multiplier="operator" if self.multiplier == "pairs" else self.multiplier)
 
     @property
     def groups(self) -> int:
@@ -330,16 +377,22 @@ class CacheDesign:
         Output rows of a tile, whose pairs are sorted by kernel offset; a power of two.
     index_bits : int
         Of an input row.
+    ahead : int
+        Demands (offsets of a tile) that are looked up before their turn, so that what is missing comes in time; a power
+        of two, 2..64.
     """
 
     tiles: int = 27
     tile_rows: int = 64
     index_bits: int = 14
+    ahead: int = 16
 
     def __post_init__(self):
-        for key, low, high in (("tiles", 0, KERNEL_OFFSETS), ("tile_rows", 1, 1024), ("index_bits", 3, 24)):
+        for key, low, high in (("tiles", 0, KERNEL_OFFSETS), ("tile_rows", 1, 1024), ("index_bits", 3, 24),
+                               ("ahead", 2, 64)):
             _integer(getattr(self, key), key, low, high)
-        _power_of_two(self.tile_rows, "tile_rows")
+        for key in ("tile_rows", "ahead"):
+            _power_of_two(getattr(self, key), key)
 
     def with_options(self, **options) -> CacheDesign:
         """A copy with some parameters changed."""
@@ -353,4 +406,4 @@ class CacheDesign:
     @property
     def name(self) -> str:
         """Verilog module name; carries every parameter."""
-        return f"weight_cache_{self.tiles}_t{self.tile_rows}_a{self.index_bits}"
+        return f"weight_cache_{self.tiles}_t{self.tile_rows}_a{self.index_bits}_q{self.ahead}"
