@@ -164,6 +164,32 @@ _ENGINES = {
             steps="flow.simulate_sparse:sparse_steps",
             datasheet="flow.sparse_datasheet:sparse_datasheet",
         ),
+        Engine(
+            name="map_search",
+            summary="octree of a point cloud's voxels and its convolution maps (rulebooks)",
+            config="config_spconv:MapSearchConfig",
+            build="config_spconv:build_map_search",
+            effective="config_spconv:effective_map_search",
+            component="hw.spconv.search:MapSearch",
+            steps="flow.simulate_spconv:search_steps",
+            datasheet="flow.spconv_datasheet:search_datasheet",
+            example={"tree.depth": 7, "tree.capacity": 1024},
+        ),
+        Engine(
+            name="spconv",
+            summary="sparse-convolution co-processor: octree, map search, gather-MAC, weight cache",
+            config="config_spconv:SpConvConfig",
+            build="config_spconv:build_spconv",
+            effective="config_spconv:effective_spconv",
+            component="hw.spconv.core:SpConvCore",
+            steps="flow.simulate_spconv:core_steps",
+            datasheet="flow.spconv_datasheet:core_datasheet",
+            collateral="flow.spconv_datasheet:core_collateral",
+            bench="sim.benches.spconv",
+            example={"array.lanes": 4, "array.outputs": 4, "channels": 16, "tree.depth": 7, "tree.capacity": 1024,
+                     "trees": 2, "cache.pinned": 12, "cache.tile_rows": 16, "memory.feature_words": 16384,
+                     "memory.mask_rows": 8192},
+        ),
     )
 }
 

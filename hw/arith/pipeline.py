@@ -17,19 +17,25 @@ class Pipeline:
     def __init__(self, m: Module, en: Value):
         self.m, self.en = m, en
         self._values: dict[str, dict[int, Value]] = {}
+        self._reset: set[str] = set()
 
-    def hold(self, value: Value, name: str) -> Value:
-        """The value behind one register; constants stay."""
+    def hold(self, value: Value, name: str, *, reset: bool = False) -> Value:
+        """The value behind one register, which a reset clears if asked; constants stay."""
         if isinstance(value, Const):
             return value
-        held = Signal(value.shape(), name=name, reset_less=True)
+        held = Signal(value.shape(), name=name, reset_less=not reset)
         with self.m.If(self.en):
             self.m.d.sync += held.eq(value)
         return held
 
-    def put(self, name: str, value: Value, stage: int) -> None:
-        """Name a value that is there at a stage (a register's output, or an input at stage 0)."""
+    def put(self, name: str, value: Value, stage: int, *, reset: bool = False) -> None:
+        """Name a value that is there at a stage (a register's output, or an input at stage 0).
+
+        ``reset``: its registers are cleared by a reset, as those of valid bits must be.
+        """
         self._values[name] = {stage: value}
+        if reset:
+            self._reset.add(name)
 
     def first(self, name: str) -> int:
         """The stage at which the value was put."""
@@ -41,5 +47,5 @@ class Pipeline:
         if stage not in stages:
             if stage < min(stages):
                 raise ValueError(f"{name} is not there before stage {min(stages)}, wanted at {stage}")
-            stages[stage] = self.hold(self.at(name, stage - 1), f"{name}_{stage}")
+            stages[stage] = self.hold(self.at(name, stage - 1), f"{name}_{stage}", reset=name in self._reset)
         return stages[stage]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from amaranth.hdl import signed
 from amaranth.lib import data
 
-from bitkiln.models.design.spconv import OFFSET_BITS, GatherDesign, MapDesign
+from bitkiln.models.design.spconv import OFFSET_BITS, GatherDesign, MapDesign, TableDesign
 
-__all__ = ["ITEM_FIELDS", "item_layout", "key_layout", "kept_layout", "node_write_layout", "row_layout", "voxel_layout",
-           "word_layout", "work_layout"]
+__all__ = ["ITEM_FIELDS", "command_layout", "hits_layout", "item_layout", "kept_layout", "key_layout",
+           "node_write_layout", "row_layout", "voxel_layout", "word_layout", "work_layout"]
 
 COORDINATE_BITS = 32
 
@@ -20,8 +20,8 @@ def voxel_layout() -> data.StructLayout:
 
 
 def key_layout(design: MapDesign) -> data.StructLayout:
-    """An encoded voxel; ``mask`` 0: out of range, or none."""
-    return data.StructLayout({"key": design.key_bits, "mask": 1, "last": 1})
+    """An encoded voxel; ``mask`` 0: out of range (``dropped`` 1), or none."""
+    return data.StructLayout({"key": design.key_bits, "mask": 1, "last": 1, "dropped": 1})
 
 
 def kept_layout(design: MapDesign) -> data.StructLayout:
@@ -38,10 +38,13 @@ def node_write_layout(design: MapDesign, *, leaf: bool) -> data.StructLayout:
     """A finished node on its way into the tree: of level 1 (``leaf``), or of a level above.
 
     ``walk``: its word of the walk memory (rank, above level 1 plus ``walk_base``). ``bank``, ``row``: its place in
-    the search memory of parity rows (its own digit; the rank of its parent, above level 1 plus ``row_base``).
+    the search memory of parity rows (its own digit; the rank of its parent, above level 1 plus ``row_base``), or in the
+    compact one (rank modulo 8; rank // 8, above level 1 plus ``compact_base``).
     """
     walk = design.held(1) if leaf else design.walk_words
     rows = design.leaf_rows if leaf else design.upper_rows
+    if design.search == "compact":
+        rows = design.compact_base(2) if leaf else design.compact_rows
     return data.StructLayout({"walk": max((walk - 1).bit_length(), 1), "bank": 3,
                               "row": max((rows - 1).bit_length(), 1), "mask": 8, "base": design.index_bits})
 
@@ -81,3 +84,26 @@ def work_layout(design: GatherDesign) -> data.StructLayout:
                               "weight": max((design.weight_tiles - 1).bit_length(), 1),
                               "slot": max((design.slots - 1).bit_length(), 1), "first": 1, "final": 1, "pair": 1,
                               "release": 1, "last": 1})
+
+
+def command_layout(design: TableDesign) -> data.StructLayout:
+    """What the voxel table of a window shall do: store a voxel, or look up its neighbours (``query``).
+
+    ``x``, ``y``, ``z``: from the corner of the window's border, so 1 .. ``size`` are the window. ``window``: the last
+    one of its window; the next finds the table empty. ``last``: of the job. ``mask`` 0: no voxel (a job without any
+    needs an item to end with).
+    """
+    axis = design.axis_bits
+    return data.StructLayout({"x": axis, "y": axis, "z": axis, "index": design.index_bits, "query": 1, "mask": 1,
+                              "window": 1, "last": 1})
+
+
+def hits_layout(design: TableDesign) -> data.StructLayout:
+    """Pairs of one output row that the banks of the voxel table found in one cycle.
+
+    Bank ``j`` found input row ``in[j]`` at kernel offset ``k[j]`` where ``mask[j]`` is 1. ``row_last``: no more of this
+    row. ``last``: of the job. A word without pairs comes only with ``row_last`` or ``last``; without ``row_last`` it
+    is the end of a job that ends with no row.
+    """
+    return data.StructLayout({"out": design.index_bits, "mask": 8, "k": data.ArrayLayout(OFFSET_BITS, 8),
+                              "in": data.ArrayLayout(design.index_bits, 8), "row_last": 1, "last": 1})

@@ -404,6 +404,16 @@ class CacheDesign:
         return self.tiles + 2
 
     @property
+    def ring(self) -> int:
+        """Pairs of one kernel offset that have a place: those of two tiles. One place always stays empty."""
+        return max(2 * self.tile_rows, 4)
+
+    @property
+    def open_tiles(self) -> int:
+        """Tiles under way, a power of two: as many as 1024 output rows hold, but 4 to 16."""
+        return min(max(1024 // self.tile_rows, 4), 16)
+
+    @property
     def name(self) -> str:
         """Verilog module name; carries every parameter."""
         return f"weight_cache_{self.tiles}_t{self.tile_rows}_a{self.index_bits}_q{self.ahead}"

@@ -1,0 +1,3 @@
+"""The targets of the sparse-convolution engine: `make bench SUITE=spconv`. Each module has ``run() -> list[Row]``."""
+
+MODULES = ["map_search", "spconv_golden", "spconv_layers", "spconv_place"]

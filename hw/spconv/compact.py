@@ -1,0 +1,282 @@
+# amaranth: UnusedElaboratable=no
+"""Map search by octree descent on compact memory: eight banks by rank, and windows of what was fetched.
+
+::
+
+                        ┌──────────────── nodes that wait ◄────────────────┐ children, by walk memory
+    roots ──► schedule ─┴► child ──► words around it ──► octants to fetch ─┴──► fetch ──► compact memory
+                              place │  ▲                 (those not in the        │ │
+                                    ▼  │                  window yet)             │ └─► released
+                             windows of the upper levels ◄────────────────────────┤
+                             windows of the leaf nodes   ◄────────────────────────┘
+                                    ▲  │
+                              place │  ▼
+    leaf nodes ─────────────► child ──► words around it ──► row ──► queue ──► o
+
+The 27 neighbours of a node lie in eight octants of eight parities. Their words are fetched octant by octant, and once
+for all the 64 grandchildren of a node together: these lie close enough that their neighbours fit a window of 6x6x6
+words. Out of it come, one child a cycle, the eight words around that child: a row of the map, or the octants around a
+node of the level below.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from bitkiln.models.design.spconv import MapDesign
+from bitkiln.models.design.spconv_windows import WindowPlan
+
+from ..emit import shared
+from .compact_fetch import FRAMES, OctantFetch, frame_layout, window_word
+from .compact_schedule import CompactSchedule, LeafNodes, node_layout
+from .compact_window import WindowMemory, child_places, nodes_there, octant_halves, octants_wanted, window_bits
+from .descent_step import bits
+from .layouts import row_layout, word_layout
+from .row_queue import RowQueue
+
+__all__ = ["CompactDescent"]
+
+
+class CompactDescent(wiring.Component):
+    """Map search of one tree.
+
+    `models.cost.map_compact` has the exact cycles. A row of ``o`` has the eight nodes of the level above around an
+    output voxel; rows of a level ascend.
+
+    Parameters
+    ----------
+    design : MapDesign
+
+    Members
+    -------
+    start : In(1)
+        Begin; while ``busy`` it has no effect. The other plain inputs are constant from ``start`` until ``busy`` falls.
+    busy : Out(1)
+        From the cycle after ``start`` until the last row is taken.
+    target : In
+        Level of the outputs, below ``depth``.
+    every : In(1)
+        Rows of the levels ``target`` .. ``depth - 1``, each as soon as it is known.
+    half : In(1)
+        Outputs are nodes ``n`` of the level above ``target`` instead, each with the surroundings of ``2 * n`` at
+        ``target``. Not with ``every``.
+    offset : In(1)
+        Outputs are those of another tree, whose level ``l`` is the searched tree's level ``l + 1``; it has a root for
+        each of the batches ``present``. With ``half`` outputs are its nodes of level ``target``; without it,
+        ``target`` is 1 or more and outputs are its nodes of level ``target - 1``.
+    roots : In
+        Of the searched tree.
+    present : In(batches)
+        Searched roots whose batches have outputs, by rank; all of them if it is not connected.
+    walk_tree : Out(1)
+        0: walk memories of the searched tree are read; 1: of the other tree.
+    words_rows : Out(8 rows); words_read : Out(1); words : In(8 words)
+    walk_leaf_address, walk_upper_address : Out; walk_leaf_read, walk_upper_read : Out(1)
+    walk_leaf_mask, walk_upper_mask : In(8)
+        As `TreeStore` has them.
+    o : Out(stream of row_layout)
+        ``last`` with the last row. No output at all: one row with ``pair`` 0.
+    """
+
+    def __init__(self, design: MapDesign):
+        self.design = design
+        words = data.ArrayLayout(word_layout(design), 8)
+        members = {"start": In(1), "busy": Out(1), "target": In(design.level_bits), "every": In(1), "half": In(1),
+                   "offset": In(1), "roots": In(design.batch_bits + 1), "walk_tree": Out(1),
+                   "present": In(design.batches, init=(1 << design.batches) - 1),
+                   "words_rows": Out(data.ArrayLayout(bits(design.compact_rows), 8)), "words_read": Out(1),
+                   "words": In(words), "o": Out(stream.Signature(row_layout(design)))}
+        for name, count in (("leaf", design.held(1)), ("upper", design.walk_words)):
+            members |= {f"walk_{name}_address": Out(bits(count)), f"walk_{name}_read": Out(1),
+                        f"walk_{name}_mask": In(8)}
+        super().__init__(members)
+
+    @property
+    def module_name(self) -> str:
+        return f"compact_descent_{self.design.name}"
+
+    @property
+    def parameters(self) -> dict:
+        d, plan = self.design, WindowPlan.of(self.design)
+        return {"depth": d.depth, "batch_bits": d.batch_bits, "capacity": d.capacity, "levels": list(d.levels),
+                "queue": d.queue, "rows": d.rows, "upper_windows": plan.upper_windows,
+                "leaf_windows": plan.leaf_windows}
+
+    def _late(self, m: Module, value: Value, name: str, reset_less: bool = True) -> Signal:
+        held = Signal(value.shape(), name=name, reset_less=reset_less)
+        m.d.sync += held.eq(value)
+        return held
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        design = self.design
+        begin = self.begin = Signal()
+        m.d.comb += [begin.eq(self.start & ~self.busy), self.walk_tree.eq(self.offset)]
+        with m.If(begin):
+            m.d.sync += self.busy.eq(1)
+        with m.Elif(self.o.valid & self.o.ready & self.o.payload.last):
+            m.d.sync += self.busy.eq(0)
+        m.submodules.schedule = schedule = self.schedule = CompactSchedule(design)
+        m.submodules.leaves = leaves = self.leaves = LeafNodes(design)
+        m.submodules.fetch = fetch = self.fetch = OctantFetch(design)
+        word = window_word(design)
+        windows, plan = {}, WindowPlan.of(design)
+        for name, count in (("upper", plan.upper_windows), ("leaf", plan.leaf_windows)):
+            if not count:
+                continue
+            m.submodules[f"{name}_windows"] = memory = windows[name] = shared(WindowMemory(word.size, count))
+            m.d.comb += [memory.write.eq(fetch.write & (fetch.leaf ^ (name == "upper")).replicate(8)),
+                         memory.write_window.eq(fetch.window), memory.write_places.eq(fetch.places), memory.read.eq(1),
+                         *(memory.words[j].eq(fetch.found[j].as_value()) for j in range(8))]
+        outputs_at = Signal(design.depth, reset_less=True)
+        m.d.sync += outputs_at.eq(Cat(self.target == at for at in range(design.depth)))
+        m.d.comb += [schedule.begin.eq(begin), schedule.roots.eq(self.roots), schedule.present.eq(self.present),
+                     schedule.outputs_at.eq(outputs_at), schedule.leaf_taken.eq(leaves.taken),
+                     schedule.leaf_begins.eq(leaves.begins), leaves.begin.eq(begin),
+                     schedule.release.eq(fetch.release & ~fetch.release_leaf),
+                     schedule.release_level.eq(fetch.release_level), schedule.release_rank.eq(fetch.release_rank),
+                     leaves.release.eq(fetch.release & fetch.release_leaf), leaves.release_rank.eq(fetch.release_rank),
+                     fetch.words.eq(self.words), self.words_rows.eq(fetch.words_rows),
+                     self.words_read.eq(fetch.words_read)]
+
+        # Stage 1: a child, and where the nodes around it are.
+        around = {}
+        for name, source in (("upper", schedule), ("leaf", leaves)):
+            node, child = source.node, source.child
+            there = nodes_there(node.there, node.digit, node.parity, child)
+            there = self._late(m, there & source.go.replicate(8), f"{name}_there2", False)
+            if name in windows:
+                memory = windows[name]
+                m.d.comb += [memory.read_window.eq(node.window),
+                             *(memory.read_places[j].eq(place)
+                               for j, place in enumerate(child_places(m, name, node.digit, node.parity, child)))]
+                found = [data.View(word, memory.found[j]) for j in range(8)]
+                around[name] = [(found[j].mask, found[j].base, there[j] & found[j].there) for j in range(8)]
+        self.some_room = Signal()
+        rank = self._rank(m)
+        self._upper(m, around, rank)
+        self._rows(m, around, rank)
+        return m
+
+    # Rows of the map -------------------------------------------------------------------------------
+
+    def _rows(self, m: Module, around: dict, upper_rank: Signal) -> None:
+        design, schedule, leaves = self.design, self.schedule, self.leaves
+        layout = row_layout(design)
+        m.submodules.rows = queue = RowQueue(layout, design.rows)
+        wiring.connect(m, queue.o, wiring.flipped(self.o))
+        upper, goes, free = Signal(), Signal(), Signal(range(-1, design.rows), init=design.rows - 1)    # room less 1
+        m.d.comb += [self.some_room.eq(~free[-1]), upper.eq(schedule.go & self.every & ~schedule.is_root),
+                     goes.eq(upper | leaves.go | schedule.none),
+                     leaves.ready.eq(self.some_room & ~upper)]
+        m.d.sync += free.eq(free + (self.o.valid & self.o.ready) - goes)
+        rank = Signal(design.index_bits)
+        with m.If(self.begin):
+            m.d.sync += rank.eq(0)
+        with m.Elif(leaves.go):
+            m.d.sync += rank.eq(rank + 1)
+
+        new = Signal(layout)
+        upper3 = self._late(m, self._late(m, upper, "upper2"), "upper3")
+        about = {"digit": Mux(upper, schedule.child, leaves.child), "level": Mux(upper, schedule.level, self.target),
+                 "parity": Mux(upper, schedule.node.digit, leaves.node.digit), "pair": ~schedule.none,
+                 "index": Mux(upper, upper_rank, rank),
+                 "last": schedule.none | (~upper & leaves.node.last & leaves.done)}
+        m.d.comb += [new[name].eq(self._late(m, self._late(m, value, f"row2_{name}"), f"row3_{name}"))
+                     for name, value in about.items()]
+        for j in range(8):
+            mask, base, there = around["leaf"][j]
+            mask = self._late(m, mask & there.replicate(8), f"leaf_mask3_{j}")
+            base = self._late(m, base, f"leaf_base3_{j}")
+            # Words of the nodes above are registered for the octants to fetch.
+            m.d.comb += [new.words[j].mask.eq(Mux(upper3, self.masks3[j], mask)),
+                         new.words[j].base.eq(Mux(upper3, self.bases3[j], base))]
+        m.d.comb += [queue.put.eq(self._late(m, self._late(m, goes, "goes2", False), "goes3", False)), queue.i.eq(new)]
+
+    # Nodes above the outputs -----------------------------------------------------------------------
+
+    def _rank(self, m: Module) -> Signal:
+        """Of the child: nodes of a level come in order."""
+        design, schedule = self.design, self.schedule
+        m.submodules.ranks = memory = Memory(shape=design.index_bits, depth=design.depth, init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        touched, hot, at = Signal(design.depth), Signal(design.depth), (schedule.level - 1)[:bits(design.depth)]
+        rank = Signal(design.index_bits, name="rank1")
+        m.d.comb += [hot.eq(Cat(schedule.level == level for level in range(1, design.depth + 1))), read.addr.eq(at),
+                     rank.eq(Mux((hot & touched).any(), read.data, 0)), write.addr.eq(at), write.data.eq(rank + 1),
+                     write.en.eq(schedule.go)]
+        with m.If(self.begin):
+            m.d.sync += touched.eq(0)
+        with m.Elif(schedule.go):
+            m.d.sync += touched.eq(touched | hot)
+        return rank
+
+    def _upper(self, m: Module, around: dict, rank: Signal) -> None:
+        design, schedule, fetch = self.design, self.schedule, self.fetch
+        room = Signal(range(-1, FRAMES), init=FRAMES - 1)       # less 1
+        m.d.comb += schedule.ready.eq(~room[-1] & (~self.every | self.some_room))
+        m.d.sync += room.eq(room + fetch.release - schedule.go)
+
+        # Stage 2: the words come; the child's own children are asked for.
+        child = data.StructLayout({"level": design.level_bits, "rank": design.index_bits, "digit": 3, "parity": 3,
+                                   "window": window_bits(design), "begins": 1, "opens": 1, "last": 1, "leaf": 1})
+        child1 = Signal(child)
+        m.d.comb += [getattr(child1, name).eq(getattr(schedule, name))
+                     for name in ("level", "window", "begins", "opens", "last", "leaf")]
+        m.d.comb += [child1.rank.eq(rank), child1.digit.eq(schedule.child), child1.parity.eq(schedule.node.digit)]
+        child2, valid2 = self._late(m, child1, "child2"), self._late(m, schedule.go, "valid2", False)
+        is_root, root = self._late(m, schedule.is_root, "is_root2"), self._late(m, schedule.root, "root2")
+        base = Signal(len(self.walk_upper_address))
+        with m.Switch(Cat(child2.level, self.offset)):
+            for offset in range(2):
+                for level in range(2 + offset, design.depth + 1):
+                    with m.Case(level | offset << design.level_bits):
+                        m.d.comb += base.eq(design.walk_base(level - offset))
+        m.d.comb += [self.walk_leaf_address.eq(child2.rank), self.walk_leaf_read.eq(valid2),
+                     self.walk_upper_address.eq(child2.rank + base), self.walk_upper_read.eq(valid2)]
+        words2 = []
+        for j in range(8):
+            mask, below, there = around["upper"][j] if "upper" in around else (Const(0, 8), Const(0, 1), Const(0, 1))
+            mask &= there.replicate(8)
+            words2.append((Mux(is_root, int(j == 0), mask), Mux(is_root, root, below) if j == 0 else below))
+
+        # Stage 3: which octants around the child have nodes in its window, and which of them are not there yet.
+        child3, valid3 = self._late(m, child2, "child3"), self._late(m, valid2, "valid3", False)
+        leaf_walk = self._late(m, child2.level == 1 + self.offset, "leaf_walk3")
+        single = self._late(m, self.half & child2.leaf, "single3")
+        masks = self.masks3 = [self._late(m, mask, f"mask3_{j}") for j, (mask, _) in enumerate(words2)]
+        bases = self.bases3 = [self._late(m, below, f"base3_{j}") for j, (_, below) in enumerate(words2)]
+        halves2 = octant_halves(child2.digit, child2.parity)
+        halves = [self._late(m, half, f"halves3_{axis}") for axis, half in enumerate(halves2)]
+        seen = self._late(m, self._seen(m, child2, valid2, halves2), "seen3")
+        wanted = octants_wanted(masks, halves)
+        node, frame = Signal(node_layout(design)), Signal(frame_layout(design))
+        m.d.comb += [node.mask.eq(Mux(single, 1, Mux(leaf_walk, self.walk_leaf_mask, self.walk_upper_mask))),
+                     node.there.eq(wanted), frame.wanted.eq(wanted & ~seen), frame.rank.eq(child3.rank)]
+        m.d.comb += [node[name].eq(child3[name]) for name in ("digit", "parity", "window", "begins", "opens", "last")]
+        m.d.comb += [frame[name].eq(child3[name]) for name in ("digit", "parity", "level", "window", "leaf")]
+        m.d.comb += [part for j in range(8)
+                     for part in (frame.words[j].mask.eq(masks[j]), frame.words[j].base.eq(bases[j]))]
+        m.d.comb += [fetch.put.eq(valid3), fetch.i.eq(frame)]
+        for unit, goes in ((schedule, valid3 & ~child3.leaf), (self.leaves, valid3 & child3.leaf)):
+            m.d.comb += [unit.put.eq(goes), unit.put_rank.eq(child3.rank), unit.put_node.eq(node)]
+        m.d.comb += schedule.put_level.eq(child3.level)
+
+    def _seen(self, m: Module, child: data.View, valid: Value, halves: list[Value]) -> Value:
+        """Octants around a child that another child of its window has asked for; of each level's newest window."""
+        design = self.design
+        m.submodules.seen = memory = Memory(shape=64, depth=design.depth, init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        at = (child.level - 1)[:bits(design.depth)]
+        before, mine = Signal(64), Signal(64)
+        seen = []
+        for j in range(8):
+            number = Cat(halves[axis][j >> axis & 1] for axis in range(3))
+            m.d.comb += mine[8 * j:8 * j + 8].eq(Cat(number == place for place in range(8)))
+            seen.append(before.word_select(j, 8).bit_select(number, 1))
+        m.d.comb += [read.addr.eq(at), before.eq(Mux(child.begins, 0, read.data)), write.addr.eq(at),
+                     write.data.eq(before | mine), write.en.eq(valid)]
+        return Cat(seen)

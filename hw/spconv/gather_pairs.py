@@ -1,0 +1,179 @@
+# amaranth: UnusedElaboratable=no
+"""Two integer products of one activation in one multiplier of 18 bits, for DSP blocks.
+
+::
+
+    a ──────────────────► x ─► top:  a * v + rest            ─► tree ─────────┬─► total of v
+    {v, 0, w + 2**o} ───► x ─► low:  a * (w + 2**o) mod 2**s ─► tree ──────┐  │ -
+    a, v ─► low bits of a * v ─► rest = top - a * v ─────────► tree ─► 2**s ┼──┘
+                                                                           +─► total of w
+    a ───────────────────────────────────────────────────────► tree ─► 2**o ┘ -
+
+``v`` and ``w`` lie side by side in one operand, ``w`` without its sign: ``a * v * 2**s + a * (w + 2**o)``. Two products
+of 8 bits each take 16 bits, but only 18 - 8 places lie between, so they overlap by 6: ``rest``. The low bits of
+``a * v`` alone, which tell it, are cheap: three rows of digits of the activation. Everything else is done once for all
+lanes: what ``rest`` adds to ``top``, and what the offset adds, which is the same for all outputs.
+
+Two products of a shared factor in one DSP block are known where they do not overlap (Xilinx WP486).
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from bitkiln.models.design.spconv import GatherDesign
+
+from ..arith.cells import Adder
+from ..arith.multiply import OperatorMultiplier
+from ..emit import shared
+from .gather_array import GatherArray
+from .gather_digits import low_digits
+from .gather_layouts import total_layout
+from .gather_tree import Stages, Sum, add, minus, signed_bits
+
+__all__ = ["PairArray", "PairColumn"]
+
+OPERAND_BITS = 18
+
+
+class _Plan:
+    """Widths and registers."""
+
+    def __init__(self, design: GatherDesign):
+        self.a_bits, self.w_bits, self.lanes = design.activation.bits, design.weight.bits, design.lanes
+        # Where the upper product begins; one bit of the lower one or more lies above.
+        self.place = min(OPERAND_BITS - self.w_bits, self.a_bits + self.w_bits - 1)
+        self.rest_bits = self.a_bits + self.w_bits - self.place
+        self.offset = self.w_bits - 1
+        limit = self.lanes * design.activation.max_units * design.weight.max_units
+        self.value_bits = signed_bits(-limit, limit)
+        # The first register is behind the multiplier, the others among rest, trees and two sums.
+        self.levels = 1 + (self.lanes - 1).bit_length() + 2
+        self.registers = min(max(design.pipeline - 1, 1), design.pipeline, self.levels)
+        self.multiplied = design.pipeline - self.registers
+        self.sum_bits = signed_bits(-self.lanes << self.a_bits - 1, self.lanes * ((1 << self.a_bits - 1) - 1))
+
+    def stages(self, m: Module) -> Stages:
+        return Stages(m, self.registers, self.levels)
+
+    def behind_multiplier(self, m: Module, value: Value, name: str) -> Value:
+        """The value behind the multiplier's register, if there is one."""
+        for edge in range(self.multiplied):
+            held = Signal(value.shape(), name=f"{name}_{edge}", reset_less=True)
+            m.d.sync += held.eq(value)
+            value = held
+        return value
+
+
+def low_layout(bits: int) -> data.StructLayout:
+    """Digits of the low bits of an activation, each 0, 1, 2 or -1; a negative one owes a plus one."""
+    count = (bits + 1) // 2
+    return data.StructLayout({"one": count, "two": count, "owes": count})
+
+
+def low_product(m: Module, name: str, digits: data.View, w: Value, bits: int) -> Value:
+    """Low bits of ``a * w`` but for the plus one that the lowest digit owes."""
+    places = [*w[:bits], *[Const(0, 1)] * (bits - len(w))]
+    total: Value = Const(0, 0)
+    for d in reversed(range(len(digits.one))):
+        one, two = digits.one[d], digits.two[d]
+        row = Cat(Mux(two, Mux(one, ~places[i], places[i - 1] if i else 0), one & places[i])
+                  for i in range(bits - 2 * d))
+        part = Signal(len(row), name=f"{name}_part{d}")
+        m.d.comb += part.eq(Cat(row[:2], row[2:] + total + digits.owes[d + 1]) if len(total) else row)
+        total = part
+    return total
+
+
+class PairColumn(wiring.Component):
+    """Two outputs, ``design.pipeline`` edges later.
+
+    Members
+    -------
+    a : In(lanes codes); low : In(lanes x low_layout); w : In(lanes x 2 codes)
+    offset : In(signed)
+        Sum of the activations, at the end of the trees.
+    o : Out(2 x total_layout)
+    """
+
+    def __init__(self, design: GatherDesign):
+        self.design, self.plan = design, _Plan(design)
+        weights = data.ArrayLayout(design.weight.bits, 2)
+        super().__init__({"a": In(data.ArrayLayout(signed(design.activation.bits), design.lanes)),
+                          "low": In(data.ArrayLayout(low_layout(self.plan.rest_bits), design.lanes)),
+                          "w": In(data.ArrayLayout(weights, design.lanes)), "offset": In(signed(self.plan.sum_bits)),
+                          "o": Out(data.ArrayLayout(total_layout(design, self.plan.value_bits), 2))})
+
+    @property
+    def module_name(self) -> str:
+        d = self.design
+        return f"pair_column_{d.dot.pe_name}_l{d.lanes}_p{d.pipeline}"
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        plan, stages = self.plan, self.plan.stages(m)
+        place, rest_bits = plan.place, plan.rest_bits
+        a_low, a_high = -(1 << plan.a_bits - 1), (1 << plan.a_bits - 1) - 1
+        half = 1 << rest_bits - 1
+        tops, lows, rests = [], [], []
+        for lane in range(plan.lanes):
+            a, w, v = self.a[lane], self.w[lane][0], self.w[lane][1]
+            operand = Cat(w[:-1], ~w[-1], Const(0, place - plan.w_bits), v).as_signed()
+            m.submodules[f"multiply{lane}"] = unit = shared(OperatorMultiplier(a.shape(), operand.shape()))
+            m.d.comb += [unit.a.eq(a), unit.b.eq(operand)]
+            product = plan.behind_multiplier(m, unit.o, f"product{lane}")
+            below = Cat(low_product(m, f"below{lane}", self.low[lane], v, rest_bits), self.low[lane].owes[0])
+            below = plan.behind_multiplier(m, ~below, f"below{lane}")
+            top, low = product[place:].as_signed(), Cat(product[:place], Const(0, 1)).as_signed()
+            m.submodules[f"rest{lane}"] = rest = shared(Adder(rest_bits, rest_bits, rest_bits))
+            m.d.comb += [rest.x.eq(top[:rest_bits]), rest.y.eq(below[:-1]), rest.c.eq(below[-1])]
+            tops.append(Sum(top, None, a_high * -(1 << plan.w_bits - 1) - half, -a_low << plan.w_bits - 1))
+            lows.append(Sum(low, None, 0, (1 << place) - 1))
+            rests.append(Sum(rest.o, None, -half, half - 1))
+        everything = stages.held([*tops, *lows, *rests], 1)
+        groups = [everything[at:at + plan.lanes] for at in range(0, len(everything), plan.lanes)]
+        top, low, rest = stages.trees("tree", groups)
+        offset = Sum(self.offset, None, plan.lanes * a_low, plan.lanes * a_high)
+        upper = add(m, "upper", top, minus(rest))
+        shares = add(m, "shares", minus(offset), rest, place - plan.offset)
+        upper, low, shares = stages.held([upper, low, shares], 1)
+        lower = add(m, "lower", low, shares, plan.offset)
+        upper, lower = stages.held([upper, lower], 1)
+        m.d.comb += [self.o[0].value.eq(lower.value), self.o[1].value.eq(upper.value)]
+        return m
+
+
+class PairArray(GatherArray):
+    """Both formats signed integers of at most 8 bits, an even number of outputs."""
+
+    def __init__(self, design: GatherDesign):
+        self.column = PairColumn(design)
+        self.plan = self.column.plan
+        super().__init__(design, self.plan.value_bits)
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        d, plan = self.design, self.plan
+        codes = []
+        for lane in range(d.lanes):
+            digits = Signal(low_layout(plan.rest_bits), name=f"low{lane}")
+            bits = [*self.a[lane][:plan.rest_bits], Const(0, 1)][:2 * len(digits.one)]
+            low_digits(m, bits, digits.one, digits.two, digits.owes)
+            codes.append(Cat(self.a[lane], digits))
+        held, w, _ = self.operands(m, codes)
+        a = [code[:plan.a_bits] for code in held]
+        # The sum of the activations goes through as many registers as what it meets in the columns.
+        stages = plan.stages(m)
+        low, high = -(1 << plan.a_bits - 1), (1 << plan.a_bits - 1) - 1
+        terms = [Sum(plan.behind_multiplier(m, code.as_signed(), f"late{lane}"), None, low, high)
+                 for lane, code in enumerate(a)]
+        offset, = stages.trees("offset", [stages.held(terms, 1)])
+        for pair in range(d.outputs // 2):
+            m.submodules[f"column{pair}"] = unit = shared(self.column if pair == 0 else PairColumn(d))
+            m.d.comb += [unit.a.eq(Cat(*a)), unit.low.eq(Cat(code[plan.a_bits:] for code in held)),
+                         unit.w.eq(Cat(lane.word_select(pair, 2 * d.weight.bits) for lane in w)),
+                         unit.offset.eq(offset.value),
+                         *[self.totals[2 * pair + side].eq(unit.o[side]) for side in range(2)]]
+        return m

@@ -1,0 +1,252 @@
+"""Cycles of the gather unit, equal to the RTL when its outputs are taken at once, and what an ideal one would need.
+
+Lane ``j`` multiplies channels ``j``, ``j + lanes``, ... one that is not zero each cycle. ``load[i, j]`` of them are in
+item ``i``.
+
+pack ``item``: an item takes ``max_j load[i, j]`` steps, one if that is 0 and it begins, ends or releases something. An
+item comes each cycle, so those of no steps cost nothing while the lanes are busy::
+
+    steps of the lanes, from the first one to the last = sum over items with steps of max(steps, items until the next)
+
+pack ``row``: lane ``j`` goes through its loads of one output row on its own, pairs of no load left out::
+
+    start[i, j] = max(come[i] + 1, finish of the pair before + 1, first step of the row)
+    finish[i, j] = start[i, j] + load[i, j] - 1
+    end of the row = max(finish, come[last item] + 1),   the next row goes on in the next cycle
+
+``come`` is one cycle each; it waits while a lane's queue (``window`` pairs) or that of rows' ends (``window``) is full.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..design.spconv import GatherDesign
+from ..golden.gather import WorkStream, something
+
+__all__ = ["GatherCycles", "GatherIdeal", "gather_cycles", "gather_ideal", "lane_loads", "unit_latency"]
+
+FRONT = 2     # from the item to its pair
+BATCH = 1 << 14
+
+
+@dataclass(frozen=True)
+class GatherCycles:
+    """What happens when.
+
+    Attributes
+    ----------
+    i : ndarray (N,)
+        Cycle in which each item is taken; the first is offered in cycle 0.
+    o : ndarray (R,)
+        Of each output.
+    released : ndarray
+        Of each release; only with pack ``item``.
+    items, dropped, issued, skipped, idle, cycles : int
+        The unit's counters.
+    span : int
+        Cycles from the first step to the last.
+    """
+
+    i: np.ndarray
+    o: np.ndarray
+    released: np.ndarray | None
+    items: int
+    dropped: int
+    issued: int
+    skipped: int
+    idle: int
+    cycles: int
+    span: int
+
+
+@dataclass(frozen=True)
+class GatherIdeal:
+    """Cycles without the costs of a real unit.
+
+    Attributes
+    ----------
+    dense : int
+        No channel is skipped.
+    item, row : int
+        Any lane takes any channel, of one pair or of one output row.
+    item_lanes, row_lanes : int
+        Every lane has its own channels, as in the unit; pairs come as fast as they are needed.
+    """
+
+    dense: int
+    item: int
+    row: int
+    item_lanes: int
+    row_lanes: int
+
+
+def unit_latency(design: GatherDesign) -> int:
+    """From a row's last step to its output."""
+    return 4 + design.pipeline
+
+
+def lane_loads(design: GatherDesign, work: WorkStream, features: np.ndarray) -> np.ndarray:
+    """(N, lanes) channels that are not zero; ``features`` are codes (rows, channels)."""
+    some = something(design.activation, features)
+    count = some.reshape(len(some), -1, design.lanes).sum(axis=1, dtype=np.int32)
+    return np.where(work.pair[:, None], count[np.where(work.pair, work.source, 0)], 0)
+
+
+def gather_ideal(design: GatherDesign, work: WorkStream, loads: np.ndarray, groups: int) -> GatherIdeal:
+    """Idealised cycles; output rows are those of ``work.out``, in any order."""
+    pairs = np.flatnonzero(work.pair)
+    nnz = loads.sum(axis=1)[pairs]
+    _, row = np.unique(work.out[pairs], return_inverse=True)
+    per_row = np.zeros((int(row.max()) + 1 if len(row) else 0, design.lanes), np.int64)
+    np.add.at(per_row, row, loads[pairs])
+    return GatherIdeal(len(pairs) * groups, int((-(-nnz // design.lanes)).sum()),
+                       int((-(-per_row.sum(axis=1) // design.lanes)).sum()), int(loads[pairs].max(axis=1).sum()),
+                       int(per_row.max(axis=1, initial=0).sum()))
+
+
+def gather_cycles(design: GatherDesign, work: WorkStream, loads: np.ndarray, groups: int,
+                  offered: np.ndarray | None = None) -> GatherCycles:
+    """Exact cycles when ``o`` is always taken at once.
+
+    Parameters
+    ----------
+    loads : ndarray (N, lanes)
+        `lane_loads`.
+    groups : int
+        Words of an input row.
+    offered : ndarray (N,), optional
+        Cycle from which each item is offered (an offer also follows the transfer before); default 0.
+    """
+    if not len(work):
+        none = np.zeros(0, np.int64)
+        return GatherCycles(none, none, none, 0, 0, 0, 0, 0, 0, 0)
+    taken, steps, ends, released, span = (_items if design.pack == "item" else _rows)(design, work, loads, offered)
+    pairs, issued = int(work.pair.sum()), int(loads.sum())
+    return GatherCycles(taken, ends + unit_latency(design), released, pairs,
+                        int((work.pair & ~loads.any(axis=1)).sum()), issued,
+                        pairs * groups * design.lanes - issued, steps * design.lanes - issued, steps, span)
+
+
+def _taken(come: np.ndarray) -> np.ndarray:
+    """When items are taken that are always offered and go on in ``come``: two are under way before that."""
+    waiting = np.append(FRONT, come[:-1] + 1)            # since when each pair waits
+    return np.append(0, waiting[:-1] - 1)
+
+
+def _items(design: GatherDesign, work: WorkStream, loads: np.ndarray, offered: np.ndarray | None):
+    """Pack ``item``: item ``i`` goes on in cycle ``come[i]`` and has its first step in the next."""
+    load = loads.max(axis=1).astype(np.int64)
+    load = np.maximum(load, work.first | work.final | work.release | work.last)
+    some = np.flatnonzero(load)
+    come = np.zeros(len(load), np.int64)
+    if offered is None:
+        gaps = np.diff(some)
+        at = np.cumsum(np.append(FRONT + some[:1], np.maximum(load[some[:-1]], gaps)))
+        come[some] = at
+        # Those without steps go on one a cycle.
+        before = np.maximum.accumulate(np.where(load > 0, np.arange(len(load)), -1))
+        rest = np.flatnonzero(load == 0)
+        last = before[rest]
+        come[rest] = np.where(last >= 0, come[np.maximum(last, 0)] + rest - last, FRONT + rest)
+        taken = _taken(come)
+    else:
+        taken = np.zeros(len(load), np.int64)
+        t, waits, gone, end = -1, 0, -1, 0
+        for i, (offer, steps) in enumerate(zip(offered.tolist(), load.tolist(), strict=True)):
+            t = max(t + 1, waits - 1, offer)
+            waits = max(t + FRONT, gone + 1)
+            gone = max(waits, end) if steps else waits
+            end = gone + steps if steps else end
+            taken[i], come[i] = t, gone
+    end = come + load
+    leaves = work.final | work.last
+    span = int(end[some[-1]] - come[some[0]]) if len(some) else 0
+    return taken, int(load.sum()), end[leaves], end[work.release] + 2, span
+
+
+def _rows(design: GatherDesign, work: WorkStream, loads: np.ndarray, offered: np.ndarray | None):
+    """Pack ``row``: item ``i`` goes into the queues in cycle ``come[i]``.
+
+    So many items of a row at a time that none waits for the place of another one among them.
+    """
+    lanes, window, count = design.lanes, design.window, len(work)
+    loads = loads.astype(np.int64)
+    some = loads > 0
+    closes = work.final | work.last
+    keeps = (some.any(axis=1) | closes | work.first | work.release).tolist()
+    # A pair's place in the rings of its lanes: there stands when the pair before it in that place was done.
+    place = (np.cumsum(some, axis=0) - some) % window * lanes + np.arange(lanes)
+    ring, finish = np.full(window * lanes, -1), np.full(lanes, -1)
+    taken, steps = np.zeros(count, np.int64), _Steps()
+    offers = [0] * count if offered is None else offered.tolist()
+    t, waits, gone, begin = -1, 0, -1, 0
+    ends: list[int] = []
+    low = 0
+    for close in np.append(np.flatnonzero(closes), count).tolist():
+        while low < min(close + 1, count):
+            high = min(close + 1, low + window, count)
+            at = place[low:high]
+            room = ring[at].max(axis=1).tolist()
+            if close < high and len(ends) >= window:
+                room[-1] = max(room[-1], ends[-window])
+            come, times = [], []
+            for i in range(low, high):
+                t = max(t + 1, waits - 1, offers[i])
+                waits = max(t + FRONT, gone + 1)
+                gone = max(waits, room[i - low] + 1) if keeps[i] else waits
+                come.append(gone)
+                times.append(t)
+            taken[low:high] = times
+            load, mine = loads[low:high], some[low:high]
+            # Each load as early as its pair, and those before it in its lane, allow.
+            total = np.cumsum(load, axis=0)
+            free = np.maximum(np.array(come), begin - 1)[:, None] - total + load
+            done = np.maximum(np.maximum.accumulate(free, axis=0), finish) + total
+            done, start = done[mine], (done - load + 1)[mine]
+            ring[at[mine]] = done
+            where = np.nonzero(mine)[1]
+            np.maximum.at(finish, where, done)
+            steps.add(start, done)
+            low = high
+        if close < count:
+            end = max(gone + 1, int(finish.max()), begin)
+            ends.append(end)
+            begin = end + 1
+            steps.close(end)
+    steps.flush()
+    return taken, steps.total, np.array(ends, np.int64), None, steps.last - steps.first + 1
+
+
+class _Steps:
+    """In how many cycles some lane multiplies or a row ends; spans of different rows never meet."""
+
+    def __init__(self):
+        self.total, self.first, self.last = 0, 0, -1
+        self.starts: list[np.ndarray] = []
+        self.dones: list[np.ndarray] = []
+
+    def add(self, start: np.ndarray, done: np.ndarray) -> None:
+        self.starts.append(start)
+        self.dones.append(done)
+
+    def close(self, end: int) -> None:
+        """A row ends."""
+        self.starts.append(np.array([end]))
+        self.dones.append(np.array([end]))
+        if len(self.starts) >= BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self.starts:
+            return
+        start, done = np.concatenate(self.starts), np.concatenate(self.dones)
+        low, high = int(start.min()), int(done.max())
+        change = np.bincount(start - low, minlength=high - low + 2) - np.bincount(done + 1 - low,
+                                                                                  minlength=high - low + 2)
+        self.total += int((np.cumsum(change) > 0).sum())
+        self.first = low if self.last < 0 else self.first
+        self.last = high
+        self.starts, self.dones = [], []

@@ -1,0 +1,248 @@
+"""cocotb bench of the sparse-convolution core: networks over AXI under random stalls, errors, resets on the way.
+
+Parameters: ``design``, ``seed``, ``voxels`` (of a cloud, default 60).
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import time
+import warnings
+
+import cocotb
+import numpy as np
+from cocotb.clock import Clock
+from cocotb.triggers import ClockCycles, First
+from cocotb.utils import get_sim_time
+
+from bitkiln.host.spconv import (
+    RECORDS_REQUEST,
+    Program,
+    Step,
+    beat_bytes,
+    compile_network,
+    feature_beats,
+    record_beats,
+    unpack_features,
+    weight_beats,
+)
+from bitkiln.models.design.spconv_core import SpConvDesign, SpConvJob
+from bitkiln.models.design.spconv_registers import SPCONV_ERRORS, spconv_job_registers, spconv_registers
+from bitkiln.models.golden.spconv import decode_keys
+from bitkiln.sim.bench_report import parameters, report
+from bitkiln.sim.spconv_check import small_network
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamSink, AxiStreamSource
+    from cocotbext.axi.constants import AxiResp
+
+PATIENCE = 60_000
+PERIOD = 2
+STALLS = (0.0, 0.1, 0.5)
+NO_VOXEL = 1 << 31
+
+
+class Bench:
+    """The far side of every channel of a core: a processor, and a memory that answers requests for weights."""
+
+    def __init__(self, dut):
+        given = parameters()
+        warnings.simplefilter("ignore")   # cocotbext-axi uses names that cocotb 2 calls old
+        self.dut = dut
+        self.design: SpConvDesign = given["design"]
+        self.seed = int(given["seed"]) if given.get("seed") is not None else random.getrandbits(32)
+        self.voxels = int(given.get("voxels", 60))
+        self.random = random.Random(self.seed)
+        self.registers = spconv_registers(self.design)
+        self.started, self.begun = time.process_time(), get_sim_time("step")
+        dut._log.info("seed %d", self.seed)
+        logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.ERROR)
+        dut.aresetn.value = 0
+        Clock(dut.aclk, PERIOD, unit="step").start()
+        reset = {"clock": dut.aclk, "reset": dut.aresetn, "reset_active_level": False}
+        self.axil = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), **reset)
+        self.sources = {name: AxiStreamSource(AxiStreamBus.from_prefix(dut, f"s_axis_{name}"), **reset)
+                        for name in ("v", "f", "w")}
+        self.sink = AxiStreamSink(AxiStreamBus.from_prefix(dut, "m_axis"), **reset)
+        self.asked = AxiStreamSink(AxiStreamBus.from_prefix(dut, "m_axis_q"), **reset)
+        self.layers: dict[int, Step] = {}
+        cocotb.start_soon(self._memory())
+
+    async def _memory(self) -> None:
+        """Answers every request: {k, pass, tag}."""
+        while True:
+            frame = await self.asked.recv()
+            for at in range(0, len(frame.tdata), 4):
+                k, part, low, high = frame.tdata[at:at + 4]
+                layer = self.layers[low | high << 8].layer
+                beats = record_beats(self.design, layer.records, part) if k == RECORDS_REQUEST else \
+                    weight_beats(self.design, layer.weights, k, part)
+                self.sources["w"].send_nowait(beat_bytes(beats, self.design.weight_bits))
+
+    def stall(self, chance: float | None = None) -> None:
+        """Random pauses on every channel."""
+        write, read = self.axil.write_if, self.axil.read_if
+        for channel in (write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel,
+                        *self.sources.values(), self.sink, self.asked):
+            share = self.random.choice(STALLS) if chance is None else chance
+            draw = random.Random(self.random.getrandbits(32)).random
+            channel.set_pause_generator(draw() < share for _ in itertools.count())
+
+    async def within(self, awaitable, what: str, cycles: int = PATIENCE):
+        task = cocotb.start_soon(awaitable)
+        first = await First(task, ClockCycles(self.dut.aclk, cycles))
+        assert task.done(), f"{what}: nothing in {cycles} cycles"
+        return first
+
+    async def read(self, name: str) -> dict[str, int]:
+        answer = await self.within(self.axil.read(self.registers[name].offset, 4), f"reading {name}")
+        assert answer.resp == AxiResp.OKAY, f"{name}: {answer.resp!r}"
+        return self.registers[name].unpack(int.from_bytes(answer.data, "little"))
+
+    async def write(self, name: str, value: int | None = None, **fields: int) -> None:
+        register = self.registers[name]
+        value = register.pack(**fields) if value is None else value
+        answer = await self.within(self.axil.write(register.offset, value.to_bytes(4, "little")), f"writing {name}")
+        assert answer.resp == AxiResp.OKAY, f"{name}: {answer.resp!r}"
+
+    async def reset(self) -> None:
+        self.dut.aresetn.value = 0
+        for each in (*self.sources.values(), self.sink, self.asked):
+            each.clear()
+        await ClockCycles(self.dut.aclk, 3)
+        self.dut.aresetn.value = 1
+        await ClockCycles(self.dut.aclk, 2)
+
+    async def start(self, job: SpConvJob) -> None:
+        """Push a job when there is room."""
+        for _ in range(PATIENCE):
+            if not (await self.read("STATUS"))["queue_full"]:
+                break
+        for name, value in spconv_job_registers(self.design, job).items():
+            await self.write(name, value)
+        await self.write("CTRL", start=1)
+
+    def send_voxels(self, indices: np.ndarray) -> None:
+        words = np.asarray(indices, np.int64) if len(indices) else np.array([[NO_VOXEL, 0, 0, 0]])
+        self.sources["v"].send_nowait((words & 0xFFFFFFFF).astype("<u4").tobytes())
+
+    def send_features(self, features: np.ndarray) -> None:
+        self.sources["f"].send_nowait(beat_bytes(feature_beats(self.design, features), self.design.feature_bits))
+
+    async def run(self, program: Program) -> int:
+        """All jobs of a network; features compared."""
+        self.layers = {step.job.tag: step for step in program.steps if step.layer is not None}
+        for step in program.steps:
+            if step.job.kind == "load":
+                self.send_voxels(decode_keys(step.keys, step.depth))
+                if step.job.in_groups:
+                    self.send_features(step.features)
+            await self.start(step.job)
+        checked = 0
+        for step in program.steps:
+            if step.job.kind == "store":
+                frame = await self.within(self.sink.recv(compact=False), "results", 40 * PATIENCE)
+                wanted = program.expected[step.tensor]
+                raw = np.frombuffer(bytes(frame.tdata), np.uint8).reshape(-1, self.design.feature_bits // 8)
+                found = unpack_features(self.design, raw[:step.job.rows * step.job.in_groups], wanted.shape[1])
+                assert (found == wanted).all(), f"{step.tensor}: {(found != wanted).sum()} of {wanted.size} differ"
+                checked += wanted.size
+        return checked
+
+    def report(self, checked: int) -> None:
+        cycles = int(get_sim_time("step") - self.begun) // PERIOD
+        report(vectors=checked, cycles=cycles, seed=self.seed, cpu_seconds=time.process_time() - self.started)
+
+
+async def _begin(dut) -> Bench:
+    bench = Bench(dut)
+    await bench.reset()
+    return bench
+
+
+def _program(bench: Bench, kind: str, seed: int) -> Program:
+    return compile_network(bench.design, small_network(bench.design, kind, bench.voxels, seed))
+
+
+@cocotb.test()
+async def networks(dut) -> None:
+    """Networks back to back under random stalls on every channel; counters and tree sizes."""
+    bench = await _begin(dut)
+    kinds = ["encoder-decoder", "dilating encoder"][:bench.design.trees]
+    checked = 0
+    for at, kind in enumerate(kinds):
+        bench.stall()
+        program = _program(bench, kind, bench.seed + at)
+        checked += await bench.run(program)
+        await bench.write("COUNT_SELECT", level=0, tree=0)
+        assert (await bench.read("COUNT"))["value"] == len(program.steps[0].keys) or kind != kinds[0]
+    assert not (await bench.read("STATUS"))["error"]
+    assert (await bench.read("JOBS_DONE"))["value"] > 0
+    await bench.write("CTRL", clear_counters=1)
+    for name in ("CYCLES", "PAIRS", "ISSUED", "PINNED", "VOXELS"):
+        assert (await bench.read(name))["value"] == 0, name
+    bench.report(checked)
+
+
+@cocotb.test()
+async def errors(dut) -> None:
+    """Voxels out of order raise ERROR; what follows gives nothing until it is cleared; then all works again."""
+    bench = await _begin(dut)
+    bench.stall(0.2)
+    design, program = bench.design, _program(bench, "encoder-decoder", bench.seed)
+    load = program.steps[0]
+    await bench.write("IRQ_ENABLE", error=1)
+    wrong = decode_keys(load.keys, load.depth)[::-1]
+    bench.send_voxels(wrong)
+    bench.send_features(load.features)
+    await bench.start(load.job)
+    bench.layers = {step.job.tag: step for step in program.steps if step.layer is not None}
+    for step in program.steps[1:]:
+        await bench.start(step.job)
+    for _ in range(PATIENCE):
+        if not (await bench.read("STATUS"))["busy"]:
+            break
+    error = await bench.read("ERROR")
+    assert error["code"] == SPCONV_ERRORS["unsorted"], error
+    assert int(dut.irq.value) == 1
+    assert bench.sink.empty() and bench.asked.empty()
+    await bench.write("ERROR", 0)
+    await bench.write("IRQ", 7)
+    await ClockCycles(dut.aclk, 2)
+    assert int(dut.irq.value) == 0
+    checked = await bench.run(program)
+    # More jobs than there is room for.
+    store = program.steps[-1].job
+    bench.sink.clear_pause_generator()
+    bench.sink.pause = True
+    for _ in range(4 * design.queue):
+        for name, value in spconv_job_registers(design, store).items():
+            await bench.write(name, value)
+        if (await bench.read("STATUS"))["queue_full"]:
+            break
+        await bench.write("CTRL", start=1)
+    else:
+        raise AssertionError("the queue never filled")
+    await bench.write("CTRL", start=1)
+    assert (await bench.read("ERROR"))["code"] == SPCONV_ERRORS["queue_full"]
+    bench.report(checked)
+
+
+@cocotb.test()
+async def resets(dut) -> None:
+    """A reset at any time, then a whole network."""
+    bench = await _begin(dut)
+    checked = 0
+    for at in range(2):
+        bench.stall(0.3)
+        program = _program(bench, "encoder-decoder", bench.seed + at)
+        task = cocotb.start_soon(bench.run(program))
+        await ClockCycles(dut.aclk, bench.random.randrange(500, 4000))
+        task.cancel()
+        await bench.reset()
+        bench.stall(0.1)
+        checked += await bench.run(program)
+    bench.report(checked)

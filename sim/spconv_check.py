@@ -1,0 +1,221 @@
+"""Whole networks through the sparse-convolution engine at full simulation speed, against the golden model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from bitkiln.host.spconv import (
+    RECORDS_REQUEST,
+    Program,
+    Step,
+    feature_beats,
+    memory_needed,
+    record_beats,
+    unpack_features,
+    weight_beats,
+)
+from bitkiln.hw.spconv.engine import SpConvEngine
+from bitkiln.hw.spconv.jobs import job_layout
+from bitkiln.hw.spconv.loader import request_layout
+from bitkiln.models.cost.weight_cache import MISS, demands, trace
+from bitkiln.models.design.spconv import MapDesign
+from bitkiln.models.design.spconv_core import KINDS, OPS, SpConvDesign, SpConvJob
+from bitkiln.models.design.spconv_registers import COUNTERS
+from bitkiln.models.errors import FAILED, BitkilnError
+from bitkiln.models.golden.spconv import canonicalise, decode_keys
+from bitkiln.models.workloads.scenes import lidar_scene
+from bitkiln.models.workloads.spconv_nets import NetworkRun, dilating_encoder, encoder_decoder, run_network
+
+from .bitserial_check import bits_of, pack_bits
+from .octree_check import pack_voxels
+from .streams import StreamModel, StreamRun
+
+__all__ = ["EngineRun", "check_program", "pack_jobs", "requests_of", "run_program",
+           "small_network"]
+
+
+@dataclass(frozen=True)
+class EngineRun:
+    """A program in RTL.
+
+    Attributes
+    ----------
+    run : StreamRun
+    tensors : dict of str to ndarray
+        What the stores sent.
+    counters : dict of str to int
+        The core's counters.
+    requests : ndarray (n, 3)
+        Offset or `RECORDS_REQUEST`, pass and tag of every request for weights.
+    """
+
+    run: StreamRun
+    tensors: dict[str, np.ndarray]
+    counters: dict[str, int]
+    requests: np.ndarray
+
+
+def pack_jobs(design: SpConvDesign, jobs: list[SpConvJob]) -> np.ndarray:
+    """Items of ``job``."""
+    def limit(value: float) -> int:
+        return int(value) & 0xFFFFFFFF if design.rule == "integer" else int(np.float32(value).view(np.uint32))
+
+    columns: dict[str, list[int]] = {}
+    for job in jobs:
+        low, high = job.clamp or (0, 0)
+        values = {"kind": KINDS.index(job.kind), "op": OPS.index(job.op), "level": job.level, "tree": job.tree,
+                  "cross": job.cross, "strict": job.strict, "in_groups": job.in_groups, "passes": job.passes,
+                  "pinned": job.pinned, "clamp": job.clamp is not None, "clamp_low": limit(low),
+                  "clamp_high": limit(high), "rows": job.rows, "batches": job.batches, "tag": job.tag,
+                  **{f"shape_{axis}": size for axis, size in zip("xyz", job.shape, strict=True)},
+                  "source.base": job.in_base, "source.stride": job.in_stride, "source.group": 0,
+                  "source.mask": job.in_mask, "target.base": job.out_base, "target.stride": job.out_stride,
+                  "target.group": job.out_group, "target.mask": job.out_mask}
+        for name, value in values.items():
+            columns.setdefault(name, []).append(int(value))
+    fields = []
+    for name, field in job_layout(design):
+        if hasattr(field.shape, "members"):
+            fields += [(np.array(columns[f"{name}.{part}"]), each.width) for part, each in field.shape]
+        else:
+            fields.append((np.array(columns[name]), field.width))
+    return pack_bits(fields)
+
+
+def requests_of(design: SpConvDesign, step: Step) -> list[tuple[int, int]]:
+    """What a convolution asks for, in order: (offset, pass)."""
+    found, job, conv = [], step.job, step.layer.map
+    if not conv.rows:
+        return []
+    pins = [k for k in range(27) if job.pinned >> k & 1]
+    missed = []
+    if design.gather.pack == "item":
+        asked = demands(conv.out, conv.k, design.gather.slots).k
+        stays = np.array([bool(job.pinned >> k & 1) for k in range(27)])
+        missed = asked[trace(asked, stays).kind == MISS].tolist()
+    for part in range(job.passes):
+        found += [(RECORDS_REQUEST, part), *((k, part) for k in (*pins, *missed))]
+    return found
+
+
+def run_program(design: SpConvDesign, model: StreamModel, program: Program, *,
+                stalls: Mapping[str, float] | None = None, seed: int = 0, resume: bool = False) -> EngineRun:
+    """Run the jobs of a network from power-up; every request for weights is answered as it should be asked.
+
+    Raises
+    ------
+    BitkilnError
+        Exit code 1: a deadlock, a broken handshake, or more outputs than expected.
+    """
+    steps = program.steps
+    voxels, features, weights, sent, wanted = [], [], [], 0, 0
+    for step in steps:
+        if step.job.kind == "load":
+            voxels.append(pack_voxels(decode_keys(step.keys, step.depth).astype(np.int64)))
+            if step.job.in_groups:
+                rows = step.features if len(step.keys) else np.zeros((1, step.job.in_groups * design.gather.lanes), int)
+                features.append(feature_beats(design, rows))
+        elif step.job.kind == "convolve":
+            for k, part in requests_of(design, step):
+                weights.append(record_beats(design, step.layer.records, part) if k == RECORDS_REQUEST
+                               else weight_beats(design, step.layer.weights, k, part))
+                wanted += 1
+        else:
+            sent += max(step.job.rows * step.job.in_groups, 1)
+    inputs = {"job": pack_jobs(design, [step.job for step in steps]), "voxel": np.concatenate(voxels)}
+    inputs |= {name: np.concatenate(parts) for name, parts in (("feature", features), ("weight", weights)) if parts}
+    beats = sum(len(each) for each in inputs.values())
+    run = model.run(inputs, {"o": sent, "request": wanted}, stalls=stalls or {}, seed=seed, resume=resume,
+                    held={"blocked": 0, "count_level": 0, "count_tree": 0, "clear_counters": 0},
+                    limit=2_000_000_000, timeout=200_000 + 20 * beats).check()
+    tensors, at = {}, 0
+    words, valid = _words(design, run.outputs["o"])
+    for step in steps:
+        if step.job.kind == "store":
+            count = step.job.rows * step.job.in_groups
+            channels = step.job.in_groups * design.gather.lanes
+            tensors[step.tensor] = unpack_features(design, words[at:at + count], channels)
+            if valid[at:at + count].all() is np.False_ or (not count and valid[at]):
+                raise BitkilnError("wrong marks", where=f"{step.tensor} mask", exit_code=FAILED)
+            at += max(count, 1)
+    asked = np.stack([bits_of(run.outputs["request"], field.offset, field.width) for _, field in request_layout()],
+                     axis=1) if wanted else np.zeros((0, 3), np.int64)
+    return EngineRun(run, tensors, {name: run.ports[name.lower()] for name in COUNTERS}, asked)
+
+
+def _words(design: SpConvDesign, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Data and ``mask`` of the words that left."""
+    bits = np.unpackbits(np.ascontiguousarray(raw if raw.ndim == 2 else raw[:, None]).view(np.uint8).reshape(
+        len(raw), -1), axis=1, bitorder="little")
+    data = np.packbits(bits[:, :design.feature_bits], axis=1, bitorder="little")
+    return data, bits[:, design.feature_bits].astype(bool)
+
+
+def small_network(design: SpConvDesign, kind: str, voxels: int, seed: int) -> NetworkRun:
+    """A network of two stages on a small street scene, as large as the core has room for.
+
+    Parameters
+    ----------
+    kind : str
+        ``encoder-decoder`` or ``dilating encoder``.
+    voxels : int
+        At most.
+    """
+    g, depth = design.gather, design.map.depth
+    width = max(g.lanes, g.outputs)
+    deep = 2 * width <= g.channels and depth > 1
+    make = dilating_encoder if kind == "dilating encoder" else encoder_decoder
+    net = make("small", (width, width) if deep else (width,), width)
+    points = lidar_scene(seed, beams=16, columns=256).points
+    points = points[np.linalg.norm(points[:, :2], axis=1) < 40]
+    size = np.array([80, 80, 20]) / (1 << depth)
+    indices = np.clip(np.floor(points / size).astype(np.int64) + np.array([1, 1, 0]) * (1 << depth >> 1), 0,
+                      (1 << depth) - 1)
+    for most in (voxels, voxels // 2, voxels // 4, voxels // 8, 8):
+        few = indices[:most]
+        cloud = canonicalise(np.column_stack([np.arange(len(few)) % design.map.batches, few]), (1 << depth,) * 3,
+                             design.map.batches, depth=depth)
+        rng = np.random.default_rng(seed)
+        values = np.where(rng.random((len(cloud), width)) < 0.4, 0, rng.normal(0, 0.4, (len(cloud), width)))
+        fmt = g.activation
+        codes = fmt.encode(np.clip(np.rint(values * fmt.max), -fmt.max, fmt.max) if fmt.family == "int" else values)
+        run = run_network(design, net, cloud, codes.astype(np.int64), seed)
+        words, rows = memory_needed(design, run)
+        if words <= g.feature_words and rows <= g.mask_rows and all(
+                _fits(design.map, keys) for keys in run.clouds.values()):
+            return run
+    raise BitkilnError("no network fits", where="memory", got=g.feature_words, expected=f"at least {words} words")
+
+
+def _fits(tree: MapDesign, keys: np.ndarray) -> bool:
+    return all(len(np.unique(keys >> 3 * level)) <= tree.held(level) for level in range(tree.depth + 1))
+
+
+def check_program(design: SpConvDesign, program: Program, model: StreamModel | None = None, *,
+                  stalls: Mapping[str, float] | None = None, seed: int = 0) -> EngineRun:
+    """Run and compare every feature that leaves and every request.
+
+    Raises
+    ------
+    BitkilnError
+        Exit code 1, with the first difference.
+    """
+    model = StreamModel(SpConvEngine(design)) if model is None else model
+    found = run_program(design, model, program, stalls=stalls, seed=seed)
+    for name, wanted in program.expected.items():
+        different = np.argwhere(found.tensors[name] != wanted)
+        if len(different):
+            row, channel = different[0]
+            raise BitkilnError("RTL differs from golden", where=f"{name}[{row}, {channel}]",
+                               got=int(found.tensors[name][row, channel]), expected=str(wanted[row, channel]),
+                               help=f"{len(different)} of {wanted.size}, seed {seed}", exit_code=FAILED)
+    expected = [(k, part, step.job.tag) for step in program.steps if step.job.kind == "convolve"
+                for k, part in requests_of(design, step)]
+    if expected != [tuple(map(int, each)) for each in found.requests]:
+        at = next(n for n, (a, b) in enumerate(zip(expected, found.requests, strict=True)) if a != tuple(b))
+        raise BitkilnError("other weights asked for", where=f"request {at}", got=str(found.requests[at].tolist()),
+                           expected=str(expected[at]), help=f"seed {seed}", exit_code=FAILED)
+    return found
