@@ -287,7 +287,7 @@ def check_maps(design: MapDesign, model: StreamModel, tree: Tree, jobs: list[tup
         ends = np.append(out[1:] != out[:-1], True)[:max(len(out), 1)]
         pair = np.ones(max(len(out), 1), bool)
         if not len(out):
-            pair[:], (out, k, inp) = False, [np.zeros(1, np.int64)] * 3
+            pair[:], ends[:], (out, k, inp) = False, False, [np.zeros(1, np.int64)] * 3
         last = np.arange(len(out)) == len(out) - 1
         wanted.append(np.stack([out, k, inp, np.full(len(out), level), pair, ends, last]))
     items = pack(job_layout(design), op=np.array([OPS[op] for op, _ in jobs]),

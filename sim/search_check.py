@@ -125,7 +125,7 @@ def _entries(conv: ConvMap) -> dict[str, np.ndarray]:
     """The items of a map."""
     if not conv.rows:
         one = np.ones(1, np.int64)
-        return {"out": one * 0, "k": one * 0, "in": one * 0, "pair": one * 0, "row_last": one, "last": one}
+        return {"out": one * 0, "k": one * 0, "in": one * 0, "pair": one * 0, "row_last": one * 0, "last": one}
     bare = np.setdiff1d(np.arange(conv.rows), conv.out)
     out = np.concatenate([conv.out, bare])
     pair = np.arange(len(out)) < conv.pairs

@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 
 from bitkiln.hw.spconv.cache import WeightCache, demand_layout, fetch_layout, grant_layout
 from bitkiln.hw.spconv.layouts import item_layout, work_layout
-from bitkiln.hw.spconv.order import TileOrder
+from bitkiln.hw.spconv.order import RowOrder, TileOrder
 from bitkiln.models.cost.tile_order import NO_WEIGHTS, OrderCycles, order_cycles
 from bitkiln.models.cost.weight_cache import Trace, pin_mask, trace
 from bitkiln.models.design.spconv import KERNEL_OFFSETS, CacheDesign, GatherDesign, MapDesign
@@ -21,8 +21,8 @@ from bitkiln.models.errors import FAILED, BitkilnError
 from .bitserial_check import bits_of, pack_bits
 from .streams import StreamModel, StreamRun
 
-__all__ = ["CacheBench", "Items", "OrderBench", "check_cache", "check_order", "check_order_cycles", "differs",
-           "items_of", "map_design", "pack_items", "random_items", "unpack", "work_in_order"]
+__all__ = ["CacheBench", "Items", "OrderBench", "RowBench", "check_cache", "check_order", "check_order_cycles", "check_rows",
+           "differs", "items_of", "map_design", "pack_items", "random_items", "unpack", "work_in_order"]
 
 TIME_BITS = 12
 
@@ -126,6 +126,35 @@ class OrderBench(wiring.Component):
         m.d.comb += [cache.released.eq(Mux(self.lag == 0, released, late.bit_select(self.lag, 1))),
                      self.busy.eq(order.busy), self.cache_busy.eq(cache.busy), self.waits.eq(order.waits),
                      *(getattr(self, name).eq(getattr(cache, name)) for name in _COUNTERS)]
+        return m
+
+
+class RowBench(wiring.Component):
+    """Pairs as they come, and the cache that fetches their weights."""
+
+    def __init__(self, design: CacheDesign):
+        self.design = design
+        self.map = map_design(design)
+        self.order = RowOrder(self.map, design)
+        super().__init__({**_Loader.ports(), "i": In(stream.Signature(item_layout(self.map))),
+                          "o": Out(stream.Signature(work_layout(self.order.gather))),
+                          "o_fetch": Out(stream.Signature(fetch_layout(design))), "waits": Out(32), "busy": Out(1),
+                          "cache_busy": Out(1), "illegal": Out(1)})
+
+    @property
+    def module_name(self) -> str:
+        return f"rows_{self.design.name}"
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        m.submodules.order = order = self.order
+        m.submodules.cache = cache = WeightCache(self.design)
+        _Loader.add(m, self, cache)
+        wiring.connect(m, wiring.flipped(self.i), order.i)
+        wiring.connect(m, order.o, wiring.flipped(self.o))
+        m.d.comb += [order.start.eq(cache.start), order.pinned.eq(cache.pinned), order.resident.eq(cache.resident),
+                     self.busy.eq(order.busy), self.cache_busy.eq(cache.busy), self.waits.eq(order.waits),
+                     self.illegal.eq(order.illegal)]
         return m
 
 
@@ -268,11 +297,12 @@ def check_cache(design: CacheDesign, model: StreamModel, k: np.ndarray, pinned: 
     BitkilnError
         Exit code 1, with the first difference.
     """
-    note, found = f"seed {seed}", trace(k, pinned)
+    note, found = f"seed {seed}", trace(k, pinned & (np.cumsum(pinned) <= design.tiles))
     fetch_k, fetch_slot = _fetches(k, found, design)
-    run = model.run({"go": 1, "i": pack_bits([(k, 5)]), "token": len(fetch_k), "done": len(k)},
-                    {"o": len(k), "o_fetch": len(fetch_k)}, stalls=stalls or {}, seed=seed,
-                    held={"pinned": pin_mask(pinned), "load_cycles": load_cycles}, **options).check()
+    # Demands come after the start, as they do where pairs are sorted first.
+    model.run({"go": 1}, {}, held={"pinned": pin_mask(pinned), "load_cycles": load_cycles}, drain=0, **options).check()
+    run = model.run({"i": pack_bits([(k, 5)]), "token": len(fetch_k), "done": len(k)},
+                    {"o": len(k), "o_fetch": len(fetch_k)}, stalls=stalls or {}, seed=seed, resume=True).check()
     grants, fetches = (unpack(layout(design), run.outputs[name])
                        for name, layout in (("o", grant_layout), ("o_fetch", fetch_layout)))
     for name, seen, wanted in (("k", grants["k"], k), ("pinned", grants["pinned"], found.kind == 0),
@@ -351,6 +381,36 @@ def check_order_cycles(design: CacheDesign, model: StreamModel, items: Items, pi
     differs(f"{design.name} cycle of a loaded tile", run.cycles["token"], cycles.loaded, "")
     differs(f"{design.name} waits", [run.ports["waits"]], [cycles.waits], "")
     return run, cycles
+
+
+def check_rows(design: CacheDesign, model: StreamModel, items: Items, pinned: np.ndarray, *, seed: int = 0,
+               stalls: dict[str, float] | None = None, load_cycles: int = 1, **options) -> StreamRun:
+    """A job in the order of its rows: every field of every work item, none before its weights.
+
+    Raises
+    ------
+    BitkilnError
+        Exit code 1, with the first difference.
+    """
+    note, held = f"seed {seed}", {"pinned": pin_mask(pinned), "load_cycles": load_cycles}
+    run = model.run({"go": 1, "i": pack_items(design, items), "token": int(pinned.sum())},
+                    {"o": len(items.k), "o_fetch": int(pinned.sum())}, stalls=stalls or {}, seed=seed, held=held,
+                    **options).check()
+    pair, real = items.pair & pinned[items.k], items.pair | items.row_last
+    begins = np.append(True, items.row_last[:-1])
+    slots = np.cumsum(pinned)[items.k] - 1
+    wanted = {"in": items.inp * pair, "out": items.row, "weight": slots * pair, "slot": items.k * 0,
+              "first": begins & real, "final": items.row_last & real, "pair": pair, "release": items.k * 0,
+              "last": items.last}
+    gather = GatherDesign(pack="row", slots=1, weight_tiles=design.slots, index_bits=design.index_bits)
+    seen = unpack(work_layout(gather), run.outputs["o"])
+    for name, values in seen.items():
+        differs(f"{design.name} {name}", values * pair if name == "in" else values, wanted[name], note)
+    there = run.cycles["token"].astype(np.int64)[slots[pair]]
+    differs(f"{design.name} weights too late", run.cycles["o"].astype(np.int64)[pair] <= there, pair[pair] < 0, note)
+    differs(f"{design.name} illegal", [run.ports["illegal"]], [(items.pair & ~pair).any()], note)
+    differs(f"{design.name} busy", [run.ports["busy"], run.ports["cache_busy"]], [0, 0], note)
+    return run
 
 
 class _Job:

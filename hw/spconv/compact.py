@@ -222,10 +222,10 @@ class CompactDescent(wiring.Component):
 
         # Stage 2: the words come; the child's own children are asked for.
         child = data.StructLayout({"level": design.level_bits, "rank": design.index_bits, "digit": 3, "parity": 3,
-                                   "window": window_bits(design), "begins": 1, "opens": 1, "last": 1, "leaf": 1})
+                                   "window": window_bits(design), "begins": 1, "ends": 1, "last": 1, "leaf": 1})
         child1 = Signal(child)
         m.d.comb += [getattr(child1, name).eq(getattr(schedule, name))
-                     for name in ("level", "window", "begins", "opens", "last", "leaf")]
+                     for name in ("level", "window", "begins", "ends", "last", "leaf")]
         m.d.comb += [child1.rank.eq(rank), child1.digit.eq(schedule.child), child1.parity.eq(schedule.node.digit)]
         child2, valid2 = self._late(m, child1, "child2"), self._late(m, schedule.go, "valid2", False)
         is_root, root = self._late(m, schedule.is_root, "is_root2"), self._late(m, schedule.root, "root2")
@@ -256,7 +256,7 @@ class CompactDescent(wiring.Component):
         node, frame = Signal(node_layout(design)), Signal(frame_layout(design))
         m.d.comb += [node.mask.eq(Mux(single, 1, Mux(leaf_walk, self.walk_leaf_mask, self.walk_upper_mask))),
                      node.there.eq(wanted), frame.wanted.eq(wanted & ~seen), frame.rank.eq(child3.rank)]
-        m.d.comb += [node[name].eq(child3[name]) for name in ("digit", "parity", "window", "begins", "opens", "last")]
+        m.d.comb += [node[name].eq(child3[name]) for name in ("digit", "parity", "window", "begins", "ends", "last")]
         m.d.comb += [frame[name].eq(child3[name]) for name in ("digit", "parity", "level", "window", "leaf")]
         m.d.comb += [part for j in range(8)
                      for part in (frame.words[j].mask.eq(masks[j]), frame.words[j].base.eq(bases[j]))]

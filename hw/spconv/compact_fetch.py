@@ -106,19 +106,23 @@ class OctantFetch(wiring.Component):
 
         # The next octant of the frame; the last one.
         frame = frames.o.payload
-        done, ahead = Signal(8), Signal(range(FRAMES + 1))
+        done = Signal(8)
         left, last = Signal(8), Signal()
         lowest = Cat(left[at] & ~left[:at].any() for at in range(8))
         m.d.comb += [left.eq(frame.wanted & ~done), last.eq(frames.o.valid & ~(left & ~lowest).any()),
                      frames.o.ready.eq(last)]
         with m.If(frames.o.valid):
             m.d.sync += done.eq(Mux(last, 0, done | lowest))
-        # The turn of a frame comes when it is done, but frames before it may be waiting for theirs.
-        leaves = turns.o.valid & turns.o.ready
-        m.d.comb += turns.o.ready.eq(turns.o.payload.skip | last | ahead.any())
-        m.d.sync += [ahead.eq(ahead + last - (leaves & ~turns.o.payload.skip)), self.release.eq(leaves),
+        # The turn of a frame comes when it is done, or at once if it has nothing to do.
+        finished, released = Signal(range(2 * FRAMES)), Signal(range(2 * FRAMES))
+        skips = turns.o.payload.skip
+        m.d.comb += [turns.o.ready.eq(skips | (finished != released)), self.release.eq(turns.o.valid & turns.o.ready),
                      self.release_level.eq(turns.o.payload.level), self.release_rank.eq(turns.o.payload.rank),
                      self.release_leaf.eq(turns.o.payload.leaf)]
+        with m.If(last):
+            m.d.sync += finished.eq(finished + 1)
+        with m.If(self.release & ~skips):
+            m.d.sync += released.eq(released + 1)
 
         valid = self._late(m, frames.o.valid, "valid1", False)
         word: Value = Const(0, design.word_bits)

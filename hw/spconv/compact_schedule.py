@@ -38,11 +38,11 @@ def node_layout(design: MapDesign) -> data.StructLayout:
 
     ``mask``: its children. ``there``: octants around it that have nodes in its window, by parity. ``digit``: of the
     node in its octant; ``parity``: digit of the octant. ``window``: where the nodes around it are. ``begins``: the
-    first one of its window; ``opens``: the first one of its octant, so its children begin a window. ``last``: of its
-    level.
+    first one of its window. ``ends``: the last one of its octant, so the children of the node after it begin a window.
+    ``last``: of its level.
     """
     return data.StructLayout({"mask": 8, "there": 8, "digit": 3, "parity": 3, "window": window_bits(design),
-                              "begins": 1, "opens": 1, "last": 1})
+                              "begins": 1, "ends": 1, "last": 1})
 
 
 def _lowest(mask: Value) -> tuple[Value, Value, Value]:
@@ -148,7 +148,7 @@ class CompactSchedule(wiring.Component):
         The next child may go.
     go : Out(1), level : Out, child : Out(3), node : Out(node_layout)
         A child of a node, and the child's level.
-    window : Out, begins : Out(1), opens : Out(1), last : Out(1), leaf : Out(1)
+    window : Out, begins : Out(1), ends : Out(1), last : Out(1), leaf : Out(1)
         Of the child: as `node_layout`; it is a leaf node.
     is_root : Out(1), root : Out
         The child is a root, and which.
@@ -165,7 +165,7 @@ class CompactSchedule(wiring.Component):
                           "put_node": In(node_layout(design)), "release": In(1), "release_level": In(level),
                           "release_rank": In(rank), "leaf_taken": In(1), "leaf_begins": In(1), "ready": In(1),
                           "go": Out(1), "level": Out(level), "child": Out(3), "node": Out(node_layout(design)),
-                          "window": Out(window_bits(design)), "begins": Out(1), "opens": Out(1), "last": Out(1),
+                          "window": Out(window_bits(design)), "begins": Out(1), "ends": Out(1), "last": Out(1),
                           "leaf": Out(1), "is_root": Out(1), "root": Out(self.root_bits), "none": Out(1)})
 
     @property
@@ -176,18 +176,18 @@ class CompactSchedule(wiring.Component):
         m = Module()
         design, depth = self.design, self.design.depth
         node = Signal(node_layout(design))
-        ready_nodes, full, room = Signal(depth), Signal(depth), Signal(depth)
+        ready_nodes, full, soon_full, room = Signal(depth), Signal(depth), Signal(depth), Signal(depth)
         # A choice becomes the current node in three steps: chosen, read, and it is there. If its children need a window
         # that is not free it goes back, and with it what was chosen of its level.
         can, pick, chosen, here, hot = (Signal(depth, name=name) for name in ("can", "pick", "chosen", "here", "hot"))
         missed, taken, back = Signal(depth), Signal(depth), Signal(depth)
-        valid, fresh, load, no_window = Signal(), Signal(reset_less=True), Signal(), Signal()
+        valid, fresh, load, blocked, opening = (Signal(name=name) for name in (
+            "valid", "fresh", "load", "blocked", "opening"))
         here_moves, chosen_moves = Signal(), Signal()
         m.d.comb += [can.eq(ready_nodes & room & ~(missed & full)),
                      pick.eq(Cat(can[at] & ~can[:at].any() for at in range(depth)) & chosen_moves.replicate(depth)),
-                     no_window.eq(valid & fresh & self.node.opens & (hot & full).any()),
                      here_moves.eq(~here.any() | load), chosen_moves.eq(~chosen.any() | here_moves),
-                     back.eq(hot & no_window.replicate(depth)), taken.eq(hot & (self.go & fresh).replicate(depth))]
+                     back.eq(hot & blocked.replicate(depth)), taken.eq(hot & (self.go & fresh).replicate(depth))]
         with m.If(chosen_moves):
             m.d.sync += chosen.eq(pick & ~back)
         with m.If(here_moves):
@@ -197,16 +197,28 @@ class CompactSchedule(wiring.Component):
         undecided = chosen[-1] | here[-1] | (hot[-1] & valid & fresh)
         root = self._roots(m, ready_nodes, undecided, taken, here, node)
 
+        # The next node to come of each level opens a window.
+        opens = Signal(depth, init=-1)
+        for at in range(depth - 1):
+            with m.If(self.begin | back[at]):
+                m.d.sync += opens[at].eq(1)
+            with m.Elif(load & here[at]):
+                m.d.sync += opens[at].eq(node.ends)
+
         # The children.
         rest = Signal(8, reset_less=True)
         child, others, single = _lowest(rest)
-        m.d.comb += [self.go.eq(valid & self.ready & ~no_window), load.eq(~valid | (self.go & single) | no_window),
-                     self.child.eq(child), self.begins.eq(self.node.opens & fresh), self.opens.eq(fresh),
+        m.d.comb += [self.go.eq(valid & self.ready & ~blocked), load.eq(~valid | (self.go & single) | blocked),
+                     self.child.eq(child), self.begins.eq(opening & fresh), self.ends.eq(single),
                      self.leaf.eq((hot & self.outputs_at).any()), self.last.eq(self.node.last & single),
-                     self.window.eq(self._windows(m, full, hot, taken, self.begins)), self.is_root.eq(hot[-1])]
+                     self.window.eq(self._windows(m, full, soon_full, hot, taken, self.begins)),
+                     self.is_root.eq(hot[-1])]
+        comes, will_open = here & ~back, (here & opens).any()
+        same = (here & taken & opening.replicate(depth)).any()
+        no_window = (here & opens & Mux(same, soon_full, full)).any()
         with m.If(load):
-            m.d.sync += [valid.eq((here & ~back).any()), hot.eq(here), self.node.eq(node), rest.eq(node.mask),
-                         fresh.eq(1),
+            m.d.sync += [valid.eq(comes.any()), blocked.eq(comes.any() & no_window), opening.eq(will_open), hot.eq(here),
+                         self.node.eq(node), rest.eq(node.mask), fresh.eq(1),
                          self.level.eq(_of_hot(here, [Const(at + 1, len(self.level)) for at in range(depth)])),
                          self.root.eq(root)]
         with m.Elif(self.go):
@@ -267,10 +279,11 @@ class CompactSchedule(wiring.Component):
         m.d.comb += [ready_nodes[-1].eq(pending[0] & ~undecided), self.none.eq(opening & ~pending.any())]
         with m.If(here[-1]):
             m.d.comb += [node.mask.eq(1), node.there.eq(1), node.digit.eq(0), node.parity.eq(0), node.begins.eq(0),
-                         node.opens.eq(1), node.last.eq(~pending[1:].any() if design.batches > 1 else 1)]
+                         node.last.eq(~pending[1:].any() if design.batches > 1 else 1)]
         return root
 
-    def _windows(self, m: Module, full: Signal, hot: Signal, taken: Signal, opens: Value) -> Value:
+    def _windows(self, m: Module, full: Signal, soon_full: Signal, hot: Signal, taken: Signal,
+                 opens: Value) -> Value:
         """Rings of windows: the newest one is being filled, from the oldest one children are passed on.
 
         Returns the window of the children of the current node, the next one of their level if it ``opens`` one.
@@ -278,7 +291,7 @@ class CompactSchedule(wiring.Component):
         design, depth = self.design, self.design.depth
         plan = WindowPlan.of(design)
 
-        def ring(name: str, first: int, count: int, opens: Value, begins: Value) -> tuple[Value, Value, Value]:
+        def ring(name: str, first: int, count: int, opens: Value, begins: Value) -> tuple[Value, ...]:
             newest, oldest = Signal(range(count), name=f"newest_{name}"), Signal(range(count), name=f"oldest_{name}")
             after = (newest + 1)[:len(newest)]
             with m.If(opens):
@@ -286,16 +299,18 @@ class CompactSchedule(wiring.Component):
             with m.If(begins):
                 m.d.sync += oldest.eq(oldest + 1)
             high = Const(first >> len(newest), max(window_bits(design) - len(newest), 0))
-            return after == oldest, Cat(newest, high), Cat(after, high)
+            return after == oldest, (newest + 2)[:len(newest)] == oldest, Cat(newest, high), Cat(after, high)
 
-        leaf_full, *leaf = ring("leaf", 0, plan.leaf_windows, (taken & self.outputs_at).any() & opens,
-                                self.leaf_taken & self.leaf_begins)
-        m.d.comb += full[0].eq(leaf_full)
+        leaf_full, leaf_soon, *leaf = ring("leaf", 0, plan.leaf_windows, (taken & self.outputs_at).any() & opens,
+                                           self.leaf_taken & self.leaf_begins)
+        m.d.comb += [full[0].eq(leaf_full), soon_full[0].eq(leaf_soon)]
         upper = []
         for at in range(1, depth):
-            ring_full, *windows = ring(str(at + 1), *plan.ring(at + 1), taken[at] & opens & ~self.outputs_at[at],
-                                       taken[at - 1] & self.node.begins)
-            m.d.comb += full[at].eq(Mux(self.outputs_at[at], leaf_full, ring_full))
+            ring_full, ring_soon, *windows = ring(str(at + 1), *plan.ring(at + 1),
+                                                  taken[at] & opens & ~self.outputs_at[at],
+                                                  taken[at - 1] & self.node.begins)
+            m.d.comb += [full[at].eq(Mux(self.outputs_at[at], leaf_full, ring_full)),
+                         soon_full[at].eq(Mux(self.outputs_at[at], leaf_soon, ring_soon))]
             upper.append(windows)
         same, following = ([windows[which] for windows in upper] for which in range(2))
         chosen = [Mux(self.leaf, leaf[which], _of_hot(hot[1:], windows) if depth > 1 else 0)

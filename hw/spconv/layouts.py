@@ -63,8 +63,8 @@ def row_layout(design: MapDesign) -> data.StructLayout:
 def item_layout(design: MapDesign) -> data.StructLayout:
     """One pair of the map (rulebook entry): output row, kernel offset, input row.
 
-    Rows ascend, offsets within a row ascend. ``row_last``: of its output row. ``last``: of the job. ``pair`` 0: no pair
-    (only in a job without any, with ``last``).
+    Rows ascend, offsets within a row ascend. ``row_last``: of its output row. ``last``: of the job. ``pair`` 0: a row
+    without any pair (with ``row_last``), or the end of a job without any row.
     """
     return data.StructLayout({"out": design.out_bits, "k": OFFSET_BITS, "in": design.index_bits, "level":
                               design.level_bits, "pair": 1, "row_last": 1, "last": 1})

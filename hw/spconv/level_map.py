@@ -133,7 +133,7 @@ class LevelMap(wiring.Component):
         with m.If(step):
             m.d.sync += [o.valid.eq(1), o.payload.out.eq(Mux(down, node, child)), o.payload.k.eq(k),
                          o.payload["in"].eq(Mux(down, child, node)), o.payload.level.eq(level),
-                         o.payload.pair.eq(~empty), o.payload.row_last.eq(single | ~down),
+                         o.payload.pair.eq(~empty), o.payload.row_last.eq((single | ~down) & ~empty),
                          o.payload.last.eq(single & final)]
         with m.Elif(o.ready):
             m.d.sync += o.valid.eq(0)

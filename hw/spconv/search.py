@@ -113,7 +113,7 @@ class MapSearch(wiring.Component):
                     m.d.comb += self.job.ready.eq(1)
                     m.next = "idle"
             with m.State("refuse"):
-                m.d.comb += [self.item.valid.eq(1), self.item.payload.pair.eq(0), self.item.payload.row_last.eq(1),
+                m.d.comb += [self.item.valid.eq(1), self.item.payload.pair.eq(0), self.item.payload.row_last.eq(0),
                              self.item.payload.last.eq(1)]
                 with m.If(self.item.ready):
                     m.d.comb += self.job.ready.eq(1)

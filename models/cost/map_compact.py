@@ -228,8 +228,8 @@ class _Run:
         chosen = here = None
         rank_picked = rank_chosen = rank_here = 0
         node: tuple[int, int] | None = None                     # source and rank of the current node, children left
-        left, fresh = 0, False
-        stage2 = stage3 = released = taken = None
+        left, fresh, opening, blocked = 0, False, False, False
+        stage2 = stage3 = taken = None
         turns: deque[tuple[int, int, bool]] = deque()
         frames: deque[int] = deque()
         fetched = finished = 0
@@ -246,8 +246,6 @@ class _Run:
             now += 1
             # A child of the current node; of the current leaf node.
             full = [ahead[at] == self.windows[at] - 1 for at in range(depth)]
-            opening = fresh and node is not None and (node[0] == depth - 1 or opens[node[0] + 2][node[1]])
-            blocked = opening and full[node[0]]
             go = node is not None and room > 0 and (not every or free > 0) and not blocked
             load = node is None or (go and left == 1) or blocked
             upper = go and every and node[0] != depth - 1
@@ -268,7 +266,7 @@ class _Run:
             # The fetch, and the next turn.
             last = bool(frames) and fetched + 1 == frames[0]
             release = None
-            if turns and (turns[0][2] or last or finished):
+            if turns and (turns[0][2] or finished):
                 release = turns[0]
 
             # Registers.
@@ -287,14 +285,13 @@ class _Run:
                 if count:
                     frames.append(count)
             stage3, stage2 = stage2, None
-            if released is not None:
-                level, rank, _ = released
+            if release is not None:
+                level, rank, _ = release
                 room += 1
                 if level == leaf + 1:
                     leaf_known = rank + 1
                 else:
                     known[level - 2] = rank + 1
-            released = release
             if go:
                 level = node[0] + 1
                 stage2 = (level, passed[level])
@@ -326,7 +323,9 @@ class _Run:
             if go and fresh:
                 at, rank = node
                 missed[at] = False
-                ahead[at] += opening
+                if opening:
+                    ahead[at] += 1
+                    full[at] = ahead[at] == self.windows[at] - 1
                 if at == depth - 1:
                     pending >>= 1
                 else:
@@ -337,10 +336,12 @@ class _Run:
             if go:
                 fresh = False
             if load:
-                node, fresh = None, True
+                node, fresh, blocked = None, True, False
                 if here is not None:
                     node = (here, rank_here)
                     left = 1 if here == depth - 1 else children[here + 2][rank_here]
+                    opening = here == depth - 1 or opens[here + 2][rank_here]
+                    blocked = opening and full[here]
             if here_moves:
                 here, rank_here = chosen, rank_chosen
             if chosen_moves:
