@@ -47,10 +47,12 @@ def node_layout(design: MapDesign) -> data.StructLayout:
 
 def _lowest(mask: Value) -> tuple[Value, Value, Value]:
     """Number of the lowest bit set among eight, the others, and whether there are none."""
-    single = Cat(mask[at] & ~mask[:at].any() for at in range(8))
-    number = Cat(Cat(single[at] for at in range(8) if at >> bit & 1).any() for bit in range(3))
-    others = mask & ~single
-    return number, others, ~others.any()
+    first = Cat(mask[at] & ~mask[:at].any() for at in range(8))
+    number = Cat(Cat(first[at] for at in range(8) if at >> bit & 1).any() for bit in range(3))
+    # Apart from the others, and by halves: the answer is needed early.
+    halves = [mask[:4], mask[4:]]
+    several = [Cat(half[at] & half[:at].any() for at in range(1, 4)).any() for half in halves]
+    return number, mask & ~first, ~(several[0] | several[1] | (halves[0].any() & halves[1].any()))
 
 
 def _of_hot(hot: Value, values: list[Value]) -> Value:

@@ -30,7 +30,7 @@ from bitkiln.models.design.spconv import MapDesign
 
 from ..arith.pipeline import Pipeline
 from .descent_schedule import Children, DescentSchedule, counted
-from .descent_step import bits, children_before, frame_layout, octants_around
+from .descent_step import bits, children_before, frame_layout, octants_around, sides_of
 from .layouts import row_layout, word_layout
 from .row_queue import RowQueue
 
@@ -146,10 +146,9 @@ class ParityDescent(wiring.Component):
         pipe.put("slot", schedule.slot, 2)
         pipe.put("done", schedule.done, 2)
         pipe.put("child", schedule.child, 4)
-        final, above = schedule.at == deepest, self.every & (schedule.at >= self.target) & ~schedule.is_root
-        pipe.put("final", final, 1)
-        pipe.put("makes", schedule.go & ~final, 1, reset=True)
-        pipe.put("upper", schedule.go & (final | above), 1)
+        pipe.put("final", schedule.stay, 1)
+        pipe.put("makes", schedule.go & ~schedule.stay, 1, reset=True)
+        pipe.put("upper", schedule.row, 1)
         return schedule
 
     # Stages 1 to 4: the child's rank and its own children ------------------------------------------
@@ -212,9 +211,9 @@ class ParityDescent(wiring.Component):
         m.d.comb += schedule.freed.eq(pipe.hold(pipe.at("leaf", 2) & children.done, "leaf_freed", reset=True))
 
         # Stage 5: where to look.
-        frame = self._frames(m, pipe, "leaf", frame_layout(design, leaf=True), design.queue, pipe.at("leaf", 3),
-                             pipe.at("leaf_slot", 3))
-        found = octants_around(m, frame, pipe.at("leaf_child", 5))
+        frame, sides = self._frames(m, pipe, "leaf", design.queue, pipe.at("leaf", 3), pipe.at("leaf_slot", 3),
+                                    children.child)
+        found = octants_around(m, frame, sides)
         there = Cat(found[b].mask[b] & pipe.at("leaf", 5) for b in range(8))
         m.d.comb += [self.leaf_read.eq(pipe.at("leaf", 5)), *(self.leaf_rows[b].eq(found[b].row) for b in range(8))]
         pipe.put("leaf_there", there, 5)
@@ -226,15 +225,14 @@ class ParityDescent(wiring.Component):
     def _upper(self, m: Module, pipe: Pipeline, schedule: DescentSchedule) -> None:
         design = self.design
         if design.depth > 1:
-            frame = self._frames(m, pipe, "upper", frame_layout(design, leaf=False),
-                                 (design.depth - 1) << bits(design.queue), pipe.at("go", 3),
-                                 Cat(pipe.at("slot", 3), pipe.at("at", 3)))
+            frame, sides = self._frames(m, pipe, "upper", (design.depth - 1) << bits(design.queue), pipe.at("go", 3),
+                                        Cat(pipe.at("slot", 3), pipe.at("at", 3)), schedule.child)
         else:
-            frame = Signal(frame_layout(design, leaf=False))
+            frame, sides = Signal(frame_layout(design, leaf=False)), [[Const(0, 1)] * 2] * 3
 
         # Stage 5: where to look.
         is_root = pipe.at("is_root", 5)
-        found = octants_around(m, frame, pipe.at("child", 5))
+        found = octants_around(m, frame, sides)
         m.d.comb += [self.upper_read.eq(pipe.at("go", 5)), *(self.upper_rows[b].eq(found[b].row) for b in range(8))]
         pipe.put("there", Cat(found[b].mask[b] & ~is_root for b in range(8)), 5)
         pipe.put("digit", Mux(is_root, 0, pipe.at("child", 5)), 5)
@@ -272,14 +270,17 @@ class ParityDescent(wiring.Component):
             m.d.comb += [write.en.eq(pipe.at("makes", 7) & wanted), write.addr.eq(address),
                          write.data.eq(_narrowed(m, waits, frame_layout(design, leaf=name == "leaf")))]
 
-    def _frames(self, m: Module, pipe: Pipeline, name: str, layout: data.StructLayout, places: int, enable: Value,
-                address: Value) -> data.View:
-        """Nodes that wait. Read at stage 3, there at stage 5: block memory is slow."""
+    def _frames(self, m: Module, pipe: Pipeline, name: str, places: int, enable: Value, address: Value,
+                child: Value) -> tuple[data.View, list[list[Value]]]:
+        """A node that waits, and `sides_of` a child. Read at stage 3, there at stage 5: block memory is slow."""
+        layout = frame_layout(self.design, leaf=name == "leaf")
         m.submodules[f"{name}_frames"] = memory = Memory(shape=layout.size, depth=places, init=[],
                                                          attrs={"ram_style": "block", "no_rw_check": 1})
         self.writes[name], read = memory.write_port(), memory.read_port()
         m.d.comb += [read.en.eq(enable), read.addr.eq(address)]
-        return data.View(layout, pipe.hold(read.data, f"{name}_frame_5"))
+        sides = [[pipe.hold(side, f"{name}_side{axis}_{b}") for b, side in enumerate(both)]
+                 for axis, both in enumerate(sides_of(data.View(layout, read.data), child))]
+        return data.View(layout, pipe.hold(read.data, f"{name}_frame_5")), sides
 
     # Rows of the map, of either engine -------------------------------------------------------------
 

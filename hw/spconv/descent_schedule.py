@@ -132,8 +132,8 @@ class DescentSchedule(wiring.Component):
         A node of level 1 has no children left.
     put : In(1), put_at : In, put_slot : In, put_mask : In(8), put_more : In(3)
         A node above level 1 waits, one edge after these say so, with so many children besides one.
-    go : Out(1), at : Out, first : Out(1), is_root : Out(1)
-        A step; ``first`` of its level.
+    go : Out(1), at : Out, first : Out(1), is_root : Out(1), stay : Out(1), row : Out(1)
+        A step; ``first`` of its level; the child stays, and is a row.
     slot : Out, done : Out(1), child : Out(3)
         Of ``go``, one edge later: which waiting node's child, its last one; two edges later still, which child.
     """
@@ -144,7 +144,8 @@ class DescentSchedule(wiring.Component):
         super().__init__({"begin": In(1), "root": In(1), "root_taken": Out(1), "stays": In(design.depth),
                           "rows": In(design.depth), "room": In(1), "freed": In(1), "put": In(1), "put_at": In(at),
                           "put_slot": In(slot), "put_mask": In(8), "put_more": In(3), "go": Out(1), "at": Out(at),
-                          "first": Out(1), "is_root": Out(1), "child": Out(3), "slot": Out(slot), "done": Out(1)})
+                          "first": Out(1), "is_root": Out(1), "stay": Out(1), "row": Out(1),
+                          "child": Out(3), "slot": Out(slot), "done": Out(1)})
 
     @property
     def module_name(self) -> str:
@@ -177,7 +178,8 @@ class DescentSchedule(wiring.Component):
         code = Cat(Cat(issue[at] for at in range(depth) if at >> bit & 1).any() for bit in range(len(self.at)))
         m.d.comb += self.root_taken.eq(issue[top])
         m.d.sync += [self.go.eq(can.any()), self.at.eq(code), self.first.eq(~(issue & touched).any()),
-                     self.is_root.eq(issue[top])]
+                     self.is_root.eq(issue[top]), self.stay.eq((issue & self.stays).any()),
+                     self.row.eq((issue & self.rows).any())]
         if not top:
             m.d.comb += freed[0].eq(self.freed)
             return m

@@ -22,7 +22,7 @@ from amaranth.lib import data
 
 from bitkiln.models.design.spconv import MapDesign
 
-__all__ = ["bits", "children_before", "frame_layout", "octants_around"]
+__all__ = ["bits", "children_before", "frame_layout", "octants_around", "sides_of"]
 
 AXES = (2, 1, 0)
 
@@ -48,16 +48,19 @@ def frame_layout(design: MapDesign, leaf: bool | None = None) -> data.StructLayo
                               "last": 1})
 
 
-def octants_around(m: Module, frame: data.View, child: Value) -> list[data.View]:
+def sides_of(frame: data.View, child: Value) -> list[list[Value]]:
+    """``[axis][b]``: the parity of the octant along an axis that holds the nodes of digit bit b around a child."""
+    return [[frame.parity[axis] ^ ((frame.digit[axis] != b) & (frame.digit[axis] == child[axis])) for b in range(2)]
+            for axis in range(3)]
+
+
+def octants_around(m: Module, frame: data.View, sides: list[list[Value]]) -> list[data.View]:
     """For each digit b, the octant that holds the node of digit b around a child: 24 multiplexers."""
     octant = frame.octants.shape().elem_shape
     found = [each.as_value() for each in frame.octants]
     for axis in AXES:
-        digit, parity = frame.digit[axis], frame.parity[axis]
-        side = [Signal(name=f"side{axis}_{b}") for b in range(2)]
-        m.d.comb += [side[b].eq(parity ^ ((digit != b) & (digit == child[axis]))) for b in range(2)]
         chosen = [Signal(octant.size, name=f"octant{axis}_{at}") for at in range(8)]
-        m.d.comb += [chosen[at].eq(Mux(side[at >> axis & 1], found[at | 1 << axis], found[at & ~(1 << axis)]))
+        m.d.comb += [chosen[at].eq(Mux(sides[axis][at >> axis & 1], found[at | 1 << axis], found[at & ~(1 << axis)]))
                      for at in range(8)]
         found = chosen
     return [data.View(octant, each) for each in found]

@@ -29,7 +29,7 @@ from .gather_array import array_for
 from .gather_counters import COUNTERS, GatherCounters
 from .gather_front import GatherFront, job_members
 from .gather_issue import ItemIssue
-from .gather_layouts import step_layout, sum_layout
+from .gather_layouts import pair_layout, step_layout, sum_layout
 from .gather_rows import RowIssue
 from .gather_sums import ItemSums, RowSums
 from .layouts import work_layout
@@ -38,6 +38,7 @@ from .weights import WeightStore, weight_bits
 __all__ = ["GatherCore", "GatherMac", "sum_layout"]
 
 ROWS = 16     # complete output rows that can wait for ``o``, those on their way included
+PAIRS = 16    # pairs that can wait for the lanes with ``pack`` item
 MEMORY = 1    # edges from an address to what is there
 
 
@@ -51,8 +52,8 @@ def _outside(design: GatherDesign) -> dict:
 class GatherMac(wiring.Component):
     """The unit without its memories.
 
-    An item that is taken in cycle ``n`` has its first step in ``n + 3`` at the earliest; a row whose last step is in
-    cycle ``n`` is on ``o`` in ``n + latency``. `models.cost.gather` has the exact cycles.
+    An item that is taken in cycle ``n`` has its first step in ``n + 4`` at the earliest (``n + 3`` with ``pack`` row);
+    a row whose last step is in cycle ``n`` is on ``o`` in ``n + latency``. `models.cost.gather` has the exact cycles.
 
     Parameters
     ----------
@@ -113,7 +114,12 @@ class GatherMac(wiring.Component):
         m.submodules.front = front = GatherFront(d)
         m.submodules.issue = issue = ItemIssue(d) if d.pack == "item" else RowIssue(d)
         wiring.connect(m, wiring.flipped(self.i), front.i)
-        wiring.connect(m, front.o, issue.i)
+        if d.pack == "item":
+            m.submodules.pairs = pairs = shared(Queue(pair_layout(d), PAIRS))
+            wiring.connect(m, front.o, pairs.i)
+            wiring.connect(m, pairs.o, issue.i)
+        else:
+            wiring.connect(m, front.o, issue.i)
         m.d.comb += [getattr(front, name).eq(getattr(self, name)) for name in job_members(d)]
         m.d.comb += [self.mask_en.eq(front.mask_en), self.mask_row.eq(front.mask_row), front.mask.eq(self.mask)]
 
@@ -143,15 +149,16 @@ class GatherMac(wiring.Component):
         wiring.connect(m, queue.o, wiring.flipped(self.o))
         m.d.comb += [queue.i.valid.eq(sums.o_valid), queue.i.payload.eq(sums.o)]
         inside, run, leaves = Signal(range(ROWS + 1)), Signal(), Signal()
-        m.d.comb += [leaves.eq(issue.valid & issue.o.token.end & issue.o.token.leave), run.eq(inside != ROWS),
-                     issue.run.eq(run)]
+        # Those of the step before this one are not yet counted.
+        m.d.comb += [leaves.eq(valid & step.token.end & step.token.leave), run.eq(inside < ROWS - 1), issue.run.eq(run)]
         m.d.sync += inside.eq(inside + leaves - (self.o.valid & self.o.ready))
 
         # Behind the edge that reads: nobody may write there before.
         released = Signal(2)
         m.d.sync += released.eq(Cat(issue.released, released))
+        waiting = pairs.o.valid if d.pack == "item" else 0
         m.d.comb += [self.released.eq(released[-1]),
-                     self.busy.eq(front.busy | issue.busy | valid | sums_valid | sums.busy | released.any()
+                     self.busy.eq(front.busy | waiting | issue.busy | valid | sums_valid | sums.busy | released.any()
                                   | (inside != 0))]
         m.submodules.counters = counters = GatherCounters(d)
         m.d.comb += [counters.clear.eq(self.clear), counters.pair.eq(front.pair), counters.empty.eq(front.empty),

@@ -34,6 +34,8 @@ def job_members(design: GatherDesign) -> dict:
 class GatherFront(wiring.Component):
     """One item each cycle, two edges to ``o``; what neither computes nor begins, ends or releases anything is dropped.
 
+    It is dropped when ``o`` is ready: where items can go does not depend on what they are.
+
     Members
     -------
     i : In(stream of work_layout)
@@ -66,7 +68,7 @@ class GatherFront(wiring.Component):
         reading, waiting = Signal(), Signal()     # an item's mask is being read; a pair waits
         take, move, leave, drop = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [self.i.ready.eq(~reading | move), take.eq(self.i.valid & self.i.ready),
-                     move.eq(reading & (~waiting | leave)), leave.eq(waiting & (drop | self.o.ready)),
+                     move.eq(reading & (~waiting | leave)), leave.eq(waiting & self.o.ready),
                      self.mask_en.eq(take & item.pair), self.mask_row.eq(self.mask_base + getattr(item, "in")),
                      self.busy.eq(reading | waiting)]
         with m.If(take):

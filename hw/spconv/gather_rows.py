@@ -13,7 +13,7 @@ place in each queue, when the row's last pair has come.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -130,22 +130,29 @@ class RowIssue(wiring.Component):
         end = data.StructLayout({"bounds": data.ArrayLayout(len(Signal(place)), d.lanes),
                                  "out": work_layout(d)["out"].shape, "row": 1, "last": 1})
         m.submodules.ends = ends = Queue(end, d.window)
+        # The end of this row, if it is known, is in a register.
+        known, present = Signal(), Signal(end, reset_less=True)
         lanes = []
         for lane in range(d.lanes):
             m.submodules[f"lane{lane}"] = unit = shared(LaneQueue(d))
             lanes.append(unit)
-        push, closes, reached, room = Signal(), Signal(), Signal(), Signal()
+        push, closes, reached, room, free, straight = (Signal(name=name) for name in (
+            "push", "closes", "reached", "room", "free", "straight"))
+        coming = Signal(end)
         waiting = Signal(range(RELEASES + 1))
         m.d.comb += [closes.eq(pair.final | pair.last),
                      room.eq(Cat(unit.room for unit in lanes).all() & (~closes | ends.i.ready)
                              & (~pair.release | (waiting != RELEASES))),
                      self.i.ready.eq(room), push.eq(self.i.valid & room),
-                     ends.i.valid.eq(push & closes), ends.i.payload.out.eq(pair.out), ends.i.payload.row.eq(pair.final),
-                     ends.i.payload.last.eq(pair.last), ends.o.ready.eq(reached),
-                     reached.eq(self.run & ends.o.valid & Cat(unit.done for unit in lanes).all()),
+                     ends.i.valid.eq(push & closes & ~straight), ends.o.ready.eq(free),
+                     coming.out.eq(pair.out), coming.row.eq(pair.final), coming.last.eq(pair.last),
+                     ends.i.payload.eq(coming), free.eq(~known | reached), straight.eq(free & ~ends.o.valid),
+                     reached.eq(self.run & known & Cat(unit.done for unit in lanes).all()),
                      self.valid.eq(self.o.active.any() | reached), token.end.eq(reached), token.leave.eq(reached),
-                     token.row.eq(ends.o.payload.row), token.last.eq(ends.o.payload.last),
-                     token.out.eq(ends.o.payload.out)]
+                     token.row.eq(present.row), token.last.eq(present.last), token.out.eq(present.out)]
+        with m.If(free):
+            m.d.sync += [known.eq(ends.o.valid | (push & closes)),
+                         present.eq(Mux(ends.o.valid, ends.o.payload, coming))]
         begun = Signal()
         with m.If(self.valid):
             m.d.sync += begun.eq(~reached)
@@ -153,11 +160,11 @@ class RowIssue(wiring.Component):
         for lane, unit in enumerate(lanes):
             mask = pair.masks[lane]
             m.d.comb += [unit.push.eq(push & mask.any()), unit.mask.eq(mask), unit.word.eq(pair.word),
-                         unit.weight.eq(pair.weight), unit.bounded.eq(ends.o.valid),
-                         unit.bound.eq(ends.o.payload.bounds[lane]), unit.run.eq(self.run),
-                         ends.i.payload.bounds[lane].eq(unit.tail + unit.push), self.o.active[lane].eq(unit.active),
+                         unit.weight.eq(pair.weight), unit.bounded.eq(known),
+                         unit.bound.eq(present.bounds[lane]), unit.run.eq(self.run),
+                         coming.bounds[lane].eq(unit.tail + unit.push), self.o.active[lane].eq(unit.active),
                          self.o.words[lane].eq(unit.read_word), self.o.weights[lane].eq(unit.read_weight)]
-        some = Cat(unit.head != unit.tail for unit in lanes).any() | ends.o.valid
+        some = Cat(unit.head != unit.tail for unit in lanes).any() | known
         m.d.comb += [self.busy.eq(some | begun | (waiting != 0)), self.stall.eq(some & ~self.run)]
         self._release(m, lanes, push & pair.release, waiting)
         return m

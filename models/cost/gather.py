@@ -3,10 +3,11 @@
 Lane ``j`` multiplies channels ``j``, ``j + lanes``, ... one that is not zero each cycle. ``load[i, j]`` of them are in
 item ``i``.
 
-pack ``item``: an item takes ``max_j load[i, j]`` steps, one if that is 0 and it begins, ends or releases something. An
-item comes each cycle, so those of no steps cost nothing while the lanes are busy::
+pack ``item``: an item takes ``steps = max_j load[i, j]``, one if that is 0 and it begins, ends or releases something::
 
-    steps of the lanes, from the first one to the last = sum over items with steps of max(steps, items until the next)
+    start[i] = max(come[i] + 2, start of the item before + its steps)
+
+``come`` is one cycle each, also for items of no steps; it waits while the queue (16 pairs) is full.
 
 pack ``row``: lane ``j`` goes through its loads of one output row on its own, pairs of no load left out::
 
@@ -14,7 +15,8 @@ pack ``row``: lane ``j`` goes through its loads of one output row on its own, pa
     finish[i, j] = start[i, j] + load[i, j] - 1
     end of the row = max(finish, come[last item] + 1),   the next row goes on in the next cycle
 
-``come`` is one cycle each; it waits while a lane's queue (``window`` pairs) or that of rows' ends (``window``) is full.
+``come`` is one cycle each; it waits while a lane's queue (``window`` pairs) or that of rows' ends (``window``, and the
+present row's) is full.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from ..golden.gather import WorkStream, something
 __all__ = ["GatherCycles", "GatherIdeal", "gather_cycles", "gather_ideal", "lane_loads", "unit_latency"]
 
 FRONT = 2     # from the item to its pair
+PAIRS = 16    # that can wait with pack item
 BATCH = 1 << 14
 
 
@@ -130,41 +133,30 @@ def gather_cycles(design: GatherDesign, work: WorkStream, loads: np.ndarray, gro
                         pairs * groups * design.lanes - issued, steps * design.lanes - issued, steps, span)
 
 
-def _taken(come: np.ndarray) -> np.ndarray:
-    """When items are taken that are always offered and go on in ``come``: two are under way before that."""
-    waiting = np.append(FRONT, come[:-1] + 1)            # since when each pair waits
-    return np.append(0, waiting[:-1] - 1)
-
-
 def _items(design: GatherDesign, work: WorkStream, loads: np.ndarray, offered: np.ndarray | None):
-    """Pack ``item``: item ``i`` goes on in cycle ``come[i]`` and has its first step in the next."""
-    load = loads.max(axis=1).astype(np.int64)
-    load = np.maximum(load, work.first | work.final | work.release | work.last)
-    some = np.flatnonzero(load)
-    come = np.zeros(len(load), np.int64)
-    if offered is None:
-        gaps = np.diff(some)
-        at = np.cumsum(np.append(FRONT + some[:1], np.maximum(load[some[:-1]], gaps)))
-        come[some] = at
-        # Those without steps go on one a cycle.
-        before = np.maximum.accumulate(np.where(load > 0, np.arange(len(load)), -1))
-        rest = np.flatnonzero(load == 0)
-        last = before[rest]
-        come[rest] = np.where(last >= 0, come[np.maximum(last, 0)] + rest - last, FRONT + rest)
-        taken = _taken(come)
-    else:
-        taken = np.zeros(len(load), np.int64)
-        t, waits, gone, end = -1, 0, -1, 0
-        for i, (offer, steps) in enumerate(zip(offered.tolist(), load.tolist(), strict=True)):
-            t = max(t + 1, waits - 1, offer)
-            waits = max(t + FRONT, gone + 1)
-            gone = max(waits, end) if steps else waits
-            end = gone + steps if steps else end
-            taken[i], come[i] = t, gone
-    end = come + load
+    """Pack ``item``: pair ``i`` comes into the queue in cycle ``come``, and out of it before its first step."""
+    load = np.maximum(loads.max(axis=1), work.first | work.final | work.release | work.last)
+    offers = [0] * len(load) if offered is None else offered.tolist()
+    taken, ends = [], []
+    t, waits, come, end = -1, 0, -1, 0
+    gone = [-1] * PAIRS      # when the last pairs left the queue
+    kept = 0
+    for offer, steps in zip(offers, load.tolist(), strict=True):
+        t = max(t + 1, waits - 1, offer)
+        waits = max(t + FRONT, come + 1)
+        come = max(waits, gone[kept % PAIRS] + 1)
+        if steps:
+            leaves = max(come + 1, end)
+            gone[kept % PAIRS] = leaves
+            kept += 1
+            end = leaves + steps
+        taken.append(t)
+        ends.append(end)
+    last = np.array(ends, np.int64)
     leaves = work.final | work.last
-    span = int(end[some[-1]] - come[some[0]]) if len(some) else 0
-    return taken, int(load.sum()), end[leaves], end[work.release] + 2, span
+    some = np.flatnonzero(load)
+    span = int(last[-1] - last[some[0]] + load[some[0]]) if len(some) else 0
+    return np.array(taken, np.int64), int(load.sum()), last[leaves], last[work.release] + 2, span
 
 
 def _rows(design: GatherDesign, work: WorkStream, loads: np.ndarray, offered: np.ndarray | None):
@@ -176,7 +168,6 @@ def _rows(design: GatherDesign, work: WorkStream, loads: np.ndarray, offered: np
     loads = loads.astype(np.int64)
     some = loads > 0
     closes = work.final | work.last
-    keeps = (some.any(axis=1) | closes | work.first | work.release).tolist()
     # A pair's place in the rings of its lanes: there stands when the pair before it in that place was done.
     place = (np.cumsum(some, axis=0) - some) % window * lanes + np.arange(lanes)
     ring, finish = np.full(window * lanes, -1), np.full(lanes, -1)
@@ -190,13 +181,13 @@ def _rows(design: GatherDesign, work: WorkStream, loads: np.ndarray, offered: np
             high = min(close + 1, low + window, count)
             at = place[low:high]
             room = ring[at].max(axis=1).tolist()
-            if close < high and len(ends) >= window:
-                room[-1] = max(room[-1], ends[-window])
+            if close < high and len(ends) > window:
+                room[-1] = max(room[-1], ends[-window - 1])
             come, times = [], []
             for i in range(low, high):
                 t = max(t + 1, waits - 1, offers[i])
                 waits = max(t + FRONT, gone + 1)
-                gone = max(waits, room[i - low] + 1) if keeps[i] else waits
+                gone = max(waits, room[i - low] + 1)
                 come.append(gone)
                 times.append(t)
             taken[low:high] = times

@@ -228,7 +228,7 @@ CASES = [
     Case("unknown engine", "sim --engine dot_unti", 2,
          "error: unknown engine at --engine: got 'dot_unti', expected dot_unit, morphable_pe, "
          "matmul_array, matmul_core, bitserial_array, dequant_core, codebook_dequantiser, "
-         "codebook_array or sparse_side\n"
+         "codebook_array, sparse_side, map_search or spconv\n"
          "help: did you mean dot_unit?"),
     Case("unknown command", "simulate fp4", 2,
          "error: unknown command at bitkiln: got 'simulate', expected a command\n"
@@ -297,7 +297,7 @@ CASES = [
     Case("unknown schema", "schema --engine dot", 2,
          "error: unknown engine at --engine: got 'dot', expected dot_unit, morphable_pe, "
          "matmul_array, matmul_core, bitserial_array, dequant_core, codebook_dequantiser, "
-         "codebook_array or sparse_side\n"
+         "codebook_array, sparse_side, map_search or spconv\n"
          "help: did you mean dot_unit?"),
     Case("unknown synthesis target", "synth fp4 --target ecp6", 2,
          "error: unknown target at --target: got 'ecp6', expected ecp5, ice40, gowin, xilinx or asic\n"
@@ -455,12 +455,12 @@ CASES = [
     Case("missing engine", "generate d.yaml", 2,
          "error: missing key at d.yaml:1 engine: expected dot_unit, morphable_pe, matmul_array, "
          "matmul_core, bitserial_array, dequant_core, codebook_dequantiser, "
-         "codebook_array or sparse_side",
+         "codebook_array, sparse_side, map_search or spconv",
          files={'d.yaml': 'pe: fp4\n'}),
     Case("unknown engine in a file", "generate d.yaml", 2,
          "error: unknown engine at d.yaml:1 engine: got 'dotunit', expected dot_unit, morphable_pe, "
          "matmul_array, matmul_core, bitserial_array, dequant_core, codebook_dequantiser, "
-         "codebook_array or sparse_side\n"
+         "codebook_array, sparse_side, map_search or spconv\n"
          "help: did you mean dot_unit?",
          files={'d.yaml': 'engine: dotunit\npe: fp4\n'}),
     Case("no formats", "generate d.yaml", 2,

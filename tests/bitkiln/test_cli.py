@@ -15,7 +15,7 @@ from bitkiln.cli import app, run_cli
 
 ROOT = Path(__file__).resolve().parents[2]
 BITKILN = [sys.executable, "-m", "bitkiln"]
-COMMANDS = ["sim", "generate", "synth", "run", "perplexity", "quantize",
+COMMANDS = ["sim", "generate", "synth", "run", "perplexity", "spconv", "quantize",
             "formats", "init", "schema", "presets", "bench", "doctor"]
 
 
