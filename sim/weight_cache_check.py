@@ -21,8 +21,8 @@ from bitkiln.models.errors import FAILED, BitkilnError
 from .bitserial_check import bits_of, pack_bits
 from .streams import StreamModel, StreamRun
 
-__all__ = ["CacheBench", "Items", "OrderBench", "RowBench", "check_cache", "check_order", "check_order_cycles", "check_rows",
-           "differs", "items_of", "map_design", "pack_items", "random_items", "unpack", "work_in_order"]
+__all__ = ["CacheBench", "Items", "OrderBench", "RowBench", "check_cache", "check_order", "check_order_cycles",
+           "check_rows", "differs", "items_of", "map_design", "pack_items", "random_items", "unpack", "work_in_order"]
 
 TIME_BITS = 12
 

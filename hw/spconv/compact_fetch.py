@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Octants around nodes: their words come out of the compact memory and go into a window.
 
 ::
@@ -16,13 +15,12 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design.spconv import MapDesign
 
-from ..dequant.queue import Queue
-from ..emit import shared
-from .compact_schedule import rank_bits
+from .compact_schedule import lowest, number_of, rank_bits
 from .compact_window import PLACE_BITS, octant_places, window_bits
 from .descent_step import bits, children_before
 from .layouts import word_layout
@@ -96,39 +94,33 @@ class OctantFetch(wiring.Component):
         # All frames, in order, and those that have octants to fetch.
         turn = data.StructLayout({"level": design.level_bits, "rank": rank_bits(design), "leaf": 1, "skip": 1})
         heavy = data.StructLayout({name: field.shape for name, field in frame_layout(design) if name != "rank"})
-        m.submodules.turns = turns = shared(Queue(turn, FRAMES))
-        m.submodules.frames = frames = shared(Queue(heavy, FRAMES))
-        skip = ~self.i.wanted.any()
-        m.d.comb += [turns.i.valid.eq(self.put), turns.i.payload.level.eq(self.i.level),
-                     turns.i.payload.rank.eq(self.i.rank), turns.i.payload.leaf.eq(self.i.leaf),
-                     turns.i.payload.skip.eq(skip), frames.i.valid.eq(self.put & ~skip),
-                     *(frames.i.payload[name].eq(self.i[name]) for name in heavy.members)]
+        skip, last = ~self.i.wanted.any(), Signal()
+        new_turn, new_frame = Signal(turn), Signal(heavy)
+        m.d.comb += [*(new_turn[name].eq(self.i[name]) for name in ("level", "rank", "leaf")), new_turn.skip.eq(skip),
+                     *(new_frame[name].eq(self.i[name]) for name in heavy.members)]
+        turns, this = self._queue(m, "turns", new_turn, self.put, self.release)
+        frames, frame = self._queue(m, "frames", new_frame, self.put & ~skip, last)
 
         # The next octant of the frame; the last one.
-        frame = frames.o.payload
-        done = Signal(8)
-        left, last = Signal(8), Signal()
-        lowest = Cat(left[at] & ~left[:at].any() for at in range(8))
-        m.d.comb += [left.eq(frame.wanted & ~done), last.eq(frames.o.valid & ~(left & ~lowest).any()),
-                     frames.o.ready.eq(last)]
-        with m.If(frames.o.valid):
-            m.d.sync += done.eq(Mux(last, 0, done | lowest))
+        done, left = Signal(8), Signal(8)
+        hot, single = lowest(left)
+        m.d.comb += [left.eq(frame.wanted & ~done), last.eq(frames & single)]
+        with m.If(frames):
+            m.d.sync += done.eq(Mux(single, 0, done | hot))
         # The turn of a frame comes when it is done, or at once if it has nothing to do.
         finished, released = Signal(range(2 * FRAMES)), Signal(range(2 * FRAMES))
-        skips = turns.o.payload.skip
-        m.d.comb += [turns.o.ready.eq(skips | (finished != released)), self.release.eq(turns.o.valid & turns.o.ready),
-                     self.release_level.eq(turns.o.payload.level), self.release_rank.eq(turns.o.payload.rank),
-                     self.release_leaf.eq(turns.o.payload.leaf)]
+        m.d.comb += [self.release.eq(turns & (this.skip | (finished != released))), self.release_level.eq(this.level),
+                     self.release_rank.eq(this.rank), self.release_leaf.eq(this.leaf)]
         with m.If(last):
             m.d.sync += finished.eq(finished + 1)
-        with m.If(self.release & ~skips):
+        with m.If(self.release & ~this.skip):
             m.d.sync += released.eq(released + 1)
 
-        valid = self._late(m, frames.o.valid, "valid1", False)
+        valid = self._late(m, frames, "valid1", False)
         word: Value = Const(0, design.word_bits)
         for at in range(8):
-            word = word | (frame.words[at].as_value() & lowest[at].replicate(design.word_bits))
-        octant = Cat(Cat(lowest[at] for at in range(8) if at >> bit & 1).any() for bit in range(3))
+            word = word | (frame.words[at].as_value() & hot[at].replicate(design.word_bits))
+        octant = number_of(hot)
         halves = [Mux(octant[axis], frame.parity[axis] | frame.digit[axis], frame.parity[axis] & frame.digit[axis])
                   for axis in range(3)]
         first = Signal(bits(design.compact_rows))
@@ -144,13 +136,27 @@ class OctantFetch(wiring.Component):
                    self._late(m, first, "first1"), self._late(m, place, "place1"))
         return m
 
+    @staticmethod
+    def _queue(m: Module, name: str, new: data.View, put: Value, take: Value) -> tuple[Value, data.View]:
+        """In distributed memory; whether there is an item, and the first one."""
+        layout = new.shape()
+        m.submodules[name] = memory = Memory(shape=layout.size, depth=FRAMES, init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        head, tail = Signal(range(2 * FRAMES), name=f"{name}_head"), Signal(range(2 * FRAMES), name=f"{name}_tail")
+        m.d.comb += [write.en.eq(put), write.addr.eq(tail), write.data.eq(new.as_value()), read.addr.eq(head)]
+        with m.If(put):
+            m.d.sync += tail.eq(tail + 1)
+        with m.If(take):
+            m.d.sync += head.eq(head + 1)
+        return head != tail, data.View(layout, read.data)
+
     def _read(self, m: Module, valid: Value, octant: data.View, first: Value, place: data.View) -> None:
         """The octant's words out of the memory, and to their digits."""
         design = self.design
         row, low = Signal(bits(design.compact_rows)), octant.base[:3]
         following = Signal.like(row, name="following")
         m.d.comb += [row.eq(first + octant.base[3:]), following.eq(row + 1), self.words_read.eq(valid),
-                     *(self.words_rows[b].eq(Mux(low > b, following, row)) for b in range(8))]
+                     *(self.words_rows[b].eq(Mux(low > b, following, row) if b < 7 else row) for b in range(8))]
         # Bank of each child.
         banks = [low] + [(low + children_before(octant.mask, child))[:3] for child in range(1, 8)]
         valid2 = self._late(m, valid, "valid2", False)

@@ -25,7 +25,7 @@ from bitkiln.models.design.spconv_windows import WindowPlan
 from .compact_window import window_bits
 from .descent_step import bits
 
-__all__ = ["CompactSchedule", "LeafNodes", "node_layout", "rank_bits"]
+__all__ = ["CompactSchedule", "LeafNodes", "lowest", "node_layout", "number_of", "rank_bits"]
 
 
 def rank_bits(design: MapDesign) -> int:
@@ -45,14 +45,18 @@ def node_layout(design: MapDesign) -> data.StructLayout:
                               "begins": 1, "ends": 1, "last": 1})
 
 
-def _lowest(mask: Value) -> tuple[Value, Value, Value]:
-    """Number of the lowest bit set among eight, the others, and whether there are none."""
-    first = Cat(mask[at] & ~mask[:at].any() for at in range(8))
-    number = Cat(Cat(first[at] for at in range(8) if at >> bit & 1).any() for bit in range(3))
-    # Apart from the others, and by halves: the answer is needed early.
+def lowest(mask: Value) -> tuple[Value, Value]:
+    """The lowest bit set among eight, and whether it is the only one (or there is none)."""
+    hot = Cat(mask[at] & ~mask[:at].any() for at in range(8))
+    # By halves, apart from the above: the answer is needed early.
     halves = [mask[:4], mask[4:]]
     several = [Cat(half[at] & half[:at].any() for at in range(1, 4)).any() for half in halves]
-    return number, mask & ~first, ~(several[0] | several[1] | (halves[0].any() & halves[1].any()))
+    return hot, ~(several[0] | several[1] | (halves[0].any() & halves[1].any()))
+
+
+def number_of(hot: Value) -> Value:
+    """Which of eight bits is set."""
+    return Cat(Cat(hot[at] for at in range(8) if at >> bit & 1).any() for bit in range(3))
 
 
 def _of_hot(hot: Value, values: list[Value]) -> Value:
@@ -105,15 +109,15 @@ class LeafNodes(wiring.Component):
         head, known = (Signal(rank_bits(self.design), name=name) for name in ("head", "known"))
         fetch, waits, valid, load = Signal(), Signal(), Signal(), Signal()
         rest = Signal(8, reset_less=True)
-        child, others, single = _lowest(rest)
+        first, single = lowest(rest)
         m.d.comb += [write.en.eq(self.put), write.addr.eq(self.put_rank), write.data.eq(self.put_node.as_value()),
                      load.eq(waits & (~valid | self.done)), fetch.eq((head != known) & (~waits | load)),
-                     read.en.eq(fetch), read.addr.eq(head), self.go.eq(valid & self.ready), self.child.eq(child),
+                     read.en.eq(fetch), read.addr.eq(head), self.go.eq(valid & self.ready), self.child.eq(number_of(first)),
                      self.done.eq(self.go & single), self.taken.eq(load), self.begins.eq(next_node.begins)]
         with m.If(load):
             m.d.sync += [self.node.eq(next_node), rest.eq(next_node.mask)]
         with m.Elif(self.go):
-            m.d.sync += rest.eq(others)
+            m.d.sync += rest.eq(rest & ~first)
         # The last words of a node are in the window three edges after it is released, and read three edges after that.
         m.d.sync += [valid.eq(load | (valid & ~self.done)), waits.eq(fetch | (waits & ~load))]
         with m.If(self.begin):
@@ -209,9 +213,9 @@ class CompactSchedule(wiring.Component):
 
         # The children.
         rest = Signal(8, reset_less=True)
-        child, others, single = _lowest(rest)
+        first, single = lowest(rest)
         m.d.comb += [self.go.eq(valid & self.ready & ~blocked), load.eq(~valid | (self.go & single) | blocked),
-                     self.child.eq(child), self.begins.eq(opening & fresh), self.ends.eq(single),
+                     self.child.eq(number_of(first)), self.begins.eq(opening & fresh), self.ends.eq(single),
                      self.leaf.eq((hot & self.outputs_at).any()), self.last.eq(self.node.last & single),
                      self.window.eq(self._windows(m, full, soon_full, hot, taken, self.begins)),
                      self.is_root.eq(hot[-1])]
@@ -224,7 +228,7 @@ class CompactSchedule(wiring.Component):
                          self.level.eq(_of_hot(here, [Const(at + 1, len(self.level)) for at in range(depth)])),
                          self.root.eq(root)]
         with m.Elif(self.go):
-            m.d.sync += [rest.eq(others), fresh.eq(0)]
+            m.d.sync += [rest.eq(rest & ~first), fresh.eq(0)]
         taken_before = Signal(depth)
         m.d.sync += taken_before.eq(taken)
         self._on_their_way(m, room, hot, taken_before)

@@ -67,7 +67,7 @@ class ParityDescent(wiring.Component):
     roots : In
         Of the searched tree.
     present : In(batches)
-        Searched roots whose batches have outputs, by rank; all of them if it is not connected.
+        With ``offset``, searched roots whose batches have outputs, by rank; else, and if not connected, all.
     walk_tree : Out(1)
         0: walk memories of the searched tree are read; 1: of the other tree.
     leaf_rows, upper_rows : Out(8 rows); leaf_read, upper_read : Out(1); leaf_words, upper_words : In(8 words)

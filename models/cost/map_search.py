@@ -191,7 +191,9 @@ def single_engine(tree: Tree, target: int = 0) -> int:
 
 def descent_bound(design: MapDesign, tree: Tree, target: int = 0, *, every: bool = False, half: bool = False,
                   offset: bool = False) -> int:
-    """Visits of the busier engine along the way, without latency; the RTL adds at most `PER_LEVEL` for each level.
+    """Visits of the busier engine along the way, without latency: the RTL takes at most `PER_LEVEL` more a level.
+
+    It takes less where its order, the deepest node that is ready, fills the queues better than this one.
 
     For level 0 a shop of two machines with ``design.queue`` places between them, nodes in Morton order: node i of
     level 1 comes out of the upper engine after all nodes that begin with it, and its voxels go through the leaf
