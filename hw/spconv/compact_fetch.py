@@ -20,7 +20,7 @@ from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design.spconv import MapDesign
 
-from .compact_schedule import lowest, number_of, rank_bits
+from .compact_schedule import lowest, number_of, rank_bits, several
 from .compact_window import PLACE_BITS, octant_places, window_bits
 from .descent_step import bits, children_before
 from .layouts import word_layout
@@ -103,7 +103,7 @@ class OctantFetch(wiring.Component):
 
         # The next octant of the frame; the last one.
         done, left = Signal(8), Signal(8)
-        hot, single = lowest(left)
+        hot, single = lowest(left), ~several(left)
         m.d.comb += [left.eq(frame.wanted & ~done), last.eq(frames & single)]
         with m.If(frames):
             m.d.sync += done.eq(Mux(single, 0, done | hot))

@@ -25,7 +25,8 @@ from bitkiln.models.design.spconv_windows import WindowPlan
 from .compact_window import window_bits
 from .descent_step import bits
 
-__all__ = ["CompactSchedule", "LeafNodes", "lowest", "node_layout", "number_of", "rank_bits"]
+__all__ = ["CompactSchedule", "LeafNodes", "lowest", "node_layout", "number_of",
+           "rank_bits", "several"]
 
 
 def rank_bits(design: MapDesign) -> int:
@@ -45,13 +46,16 @@ def node_layout(design: MapDesign) -> data.StructLayout:
                               "begins": 1, "ends": 1, "last": 1})
 
 
-def lowest(mask: Value) -> tuple[Value, Value]:
-    """The lowest bit set among eight, and whether it is the only one (or there is none)."""
-    hot = Cat(mask[at] & ~mask[:at].any() for at in range(8))
-    # By halves, apart from the above: the answer is needed early.
+def lowest(mask: Value) -> Value:
+    """The lowest bit set among eight."""
+    return Cat(mask[at] & ~mask[:at].any() for at in range(8))
+
+
+def several(mask: Value) -> Value:
+    """Whether more than one of eight bits is set; by halves, as the answer is needed early."""
     halves = [mask[:4], mask[4:]]
-    several = [Cat(half[at] & half[:at].any() for at in range(1, 4)).any() for half in halves]
-    return hot, ~(several[0] | several[1] | (halves[0].any() & halves[1].any()))
+    more = [Cat(half[at] & half[:at].any() for at in range(1, 4)).any() for half in halves]
+    return more[0] | more[1] | (halves[0].any() & halves[1].any())
 
 
 def number_of(hot: Value) -> Value:
@@ -108,16 +112,16 @@ class LeafNodes(wiring.Component):
         next_node = data.View(node_layout(self.design), read.data)
         head, known = (Signal(rank_bits(self.design), name=name) for name in ("head", "known"))
         fetch, waits, valid, load = Signal(), Signal(), Signal(), Signal()
-        rest = Signal(8, reset_less=True)
-        first, single = lowest(rest)
+        rest, single = Signal(8, reset_less=True), Signal(reset_less=True)
+        first = lowest(rest)
         m.d.comb += [write.en.eq(self.put), write.addr.eq(self.put_rank), write.data.eq(self.put_node.as_value()),
                      load.eq(waits & (~valid | self.done)), fetch.eq((head != known) & (~waits | load)),
                      read.en.eq(fetch), read.addr.eq(head), self.go.eq(valid & self.ready), self.child.eq(number_of(first)),
                      self.done.eq(self.go & single), self.taken.eq(load), self.begins.eq(next_node.begins)]
         with m.If(load):
-            m.d.sync += [self.node.eq(next_node), rest.eq(next_node.mask)]
+            m.d.sync += [self.node.eq(next_node), rest.eq(next_node.mask), single.eq(~several(next_node.mask))]
         with m.Elif(self.go):
-            m.d.sync += rest.eq(rest & ~first)
+            m.d.sync += [rest.eq(rest & ~first), single.eq(~several(rest & ~first))]
         # The last words of a node are in the window three edges after it is released, and read three edges after that.
         m.d.sync += [valid.eq(load | (valid & ~self.done)), waits.eq(fetch | (waits & ~load))]
         with m.If(self.begin):
@@ -212,8 +216,8 @@ class CompactSchedule(wiring.Component):
                 m.d.sync += opens[at].eq(node.ends)
 
         # The children.
-        rest = Signal(8, reset_less=True)
-        first, single = lowest(rest)
+        rest, single = Signal(8, reset_less=True), Signal(reset_less=True)
+        first = lowest(rest)
         m.d.comb += [self.go.eq(valid & self.ready & ~blocked), load.eq(~valid | (self.go & single) | blocked),
                      self.child.eq(number_of(first)), self.begins.eq(opening & fresh), self.ends.eq(single),
                      self.leaf.eq((hot & self.outputs_at).any()), self.last.eq(self.node.last & single),
@@ -228,7 +232,7 @@ class CompactSchedule(wiring.Component):
                          self.level.eq(_of_hot(here, [Const(at + 1, len(self.level)) for at in range(depth)])),
                          self.root.eq(root)]
         with m.Elif(self.go):
-            m.d.sync += [rest.eq(rest & ~first), fresh.eq(0)]
+            m.d.sync += [rest.eq(rest & ~first), single.eq(~several(rest & ~first)), fresh.eq(0)]
         taken_before = Signal(depth)
         m.d.sync += taken_before.eq(taken)
         self._on_their_way(m, room, hot, taken_before)

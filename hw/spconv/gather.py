@@ -38,7 +38,7 @@ from .weights import WeightStore, weight_bits
 __all__ = ["GatherCore", "GatherMac", "sum_layout"]
 
 ROWS = 16     # complete output rows that can wait for ``o``, those on their way included
-PAIRS = 16    # pairs that can wait for the lanes with ``pack`` item
+PAIRS = 16    # that can wait for the lanes
 MEMORY = 1    # edges from an address to what is there
 
 
@@ -52,8 +52,8 @@ def _outside(design: GatherDesign) -> dict:
 class GatherMac(wiring.Component):
     """The unit without its memories.
 
-    An item that is taken in cycle ``n`` has its first step in ``n + 4`` at the earliest (``n + 3`` with ``pack`` row);
-    a row whose last step is in cycle ``n`` is on ``o`` in ``n + latency``. `models.cost.gather` has the exact cycles.
+    An item that is taken in cycle ``n`` has its first step in ``n + 4`` at the earliest; a row whose last step is in
+    cycle ``n`` is on ``o`` in ``n + latency``. `models.cost.gather` has the exact cycles.
 
     Parameters
     ----------
@@ -114,34 +114,32 @@ class GatherMac(wiring.Component):
         m.submodules.front = front = GatherFront(d)
         m.submodules.issue = issue = ItemIssue(d) if d.pack == "item" else RowIssue(d)
         wiring.connect(m, wiring.flipped(self.i), front.i)
-        if d.pack == "item":
-            m.submodules.pairs = pairs = shared(Queue(pair_layout(d), PAIRS))
-            wiring.connect(m, front.o, pairs.i)
-            wiring.connect(m, pairs.o, issue.i)
-        else:
-            wiring.connect(m, front.o, issue.i)
+        m.submodules.pairs = pairs = shared(Queue(pair_layout(d), PAIRS))
+        wiring.connect(m, front.o, pairs.i)
+        wiring.connect(m, pairs.o, issue.i)
         m.d.comb += [getattr(front, name).eq(getattr(self, name)) for name in job_members(d)]
         m.d.comb += [self.mask_en.eq(front.mask_en), self.mask_row.eq(front.mask_row), front.mask.eq(self.mask)]
 
-        # Addresses of this step's operands.
+        # Addresses of this step's activations, and an edge later of its weights.
         valid, step = Signal(), Signal(step_layout(d), name="addresses", reset_less=True)
         m.d.sync += [valid.eq(issue.valid), step.eq(issue.o)]
         active = Signal(d.lanes)
+        reads, weights = Signal(d.lanes), Signal(step.weights.shape(), reset_less=True)
+        m.d.sync += [reads.eq(active), weights.eq(step.weights)]
         m.d.comb += [active.eq(step.active & valid.replicate(d.lanes)), self.read_en.eq(active),
-                     self.weight_en.eq(active), self.read_word.eq(step.words), self.read_weight.eq(step.weights)]
-        reads = Signal(d.lanes)
-        m.d.sync += reads.eq(active)
+                     self.weight_en.eq(reads), self.read_word.eq(step.words), self.read_weight.eq(weights)]
         m.submodules.array = array = self.array
         m.d.comb += [array.a.eq(self.features), array.w.eq(self.weights), array.active.eq(reads)]
 
         m.submodules.sums = sums = (ItemSums if d.pack == "item" else RowSums)(d, array.value_bits)
         # The sums want their token two edges ahead of the totals.
-        sums_valid, token = valid, step.token
+        sums_valid, token, underway = valid, step.token, [valid]
         for edge in range(MEMORY + array.latency - sums.lead):
             later = Signal(name=f"valid{edge}")
             token_later = Signal(token.shape(), name=f"token{edge}", reset_less=True)
             m.d.sync += [later.eq(sums_valid), token_later.eq(token)]
             sums_valid, token = later, token_later
+            underway.append(later)
         m.d.comb += [sums.valid.eq(sums_valid), sums.token.eq(token), sums.totals.eq(array.totals)]
 
         # A row has a place in the queue before its last step.
@@ -154,11 +152,10 @@ class GatherMac(wiring.Component):
         m.d.sync += inside.eq(inside + leaves - (self.o.valid & self.o.ready))
 
         # Behind the edge that reads: nobody may write there before.
-        released = Signal(2)
+        released = Signal(3)
         m.d.sync += released.eq(Cat(issue.released, released))
-        waiting = pairs.o.valid if d.pack == "item" else 0
         m.d.comb += [self.released.eq(released[-1]),
-                     self.busy.eq(front.busy | waiting | issue.busy | valid | sums_valid | sums.busy | released.any()
+                     self.busy.eq(front.busy | pairs.o.valid | issue.busy | Cat(*underway, *released).any() | sums.busy
                                   | (inside != 0))]
         m.submodules.counters = counters = GatherCounters(d)
         m.d.comb += [counters.clear.eq(self.clear), counters.pair.eq(front.pair), counters.empty.eq(front.empty),

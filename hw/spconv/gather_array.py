@@ -24,7 +24,7 @@ pairs        integers: two outputs share a multiplier of 18 bits    `gather_pair
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -55,16 +55,18 @@ class GatherArray(wiring.Component):
 
     Members
     -------
-    a : In(lanes codes); w : In(lanes x outputs codes); active : In(lanes)
+    a : In(lanes codes); active : In(lanes)
         What a lane that is not active is given does not matter.
+    w : In(lanes x outputs codes)
+        An edge later.
     totals : Out(outputs x total_layout)
-        ``latency`` edges later. A value means nothing where one of its flags other than ``illegal`` is set.
+        ``latency`` edges after ``a``. A value means nothing where one of its flags other than ``illegal`` is set.
     """
 
     def __init__(self, design: GatherDesign, value_bits: int):
         self.design, self.value_bits = design, value_bits
-        # A register behind the memories, which are slow.
-        self.latency = 1 + design.pipeline
+        # A register behind the memories, which are slow; one behind what is made of the activations.
+        self.latency = 2 + design.pipeline
         weights = data.ArrayLayout(design.weight.bits, design.outputs)
         super().__init__({
             "a": In(data.ArrayLayout(design.activation.bits, design.lanes)),
@@ -76,18 +78,29 @@ class GatherArray(wiring.Component):
         d = self.design
         return f"array_{d.dot.pe_name}_{d.lanes}x{d.outputs}_p{d.pipeline}_{d.multiplier}"
 
-    def operands(self, m: Module, codes: list[Value] | None = None) -> tuple[list[Value], list[Value], Value]:
-        """Registers: activations (or what is made of them), 0 where a lane is not active; weights by lane, which then
-        stay; which lanes are active."""
-        codes = [Value.cast(self.a[lane]) for lane in range(self.design.lanes)] if codes is None else codes
-        a, w, active = [], [], Signal(len(codes), name="multiplies", reset_less=True)
-        m.d.sync += active.eq(self.active)
-        for lane, code in enumerate(codes):
-            held = Signal(len(code), name=f"activation{lane}", reset_less=True)
+    def activations(self, m: Module) -> list[Value]:
+        """Registers: codes by lane, 0 where a lane is not active."""
+        codes = []
+        for lane in range(self.design.lanes):
+            code = Signal(self.design.activation.bits, name=f"code{lane}", reset_less=True)
+            m.d.sync += code.eq(Mux(self.active[lane], self.a[lane], 0))
+            codes.append(code)
+        return codes
+
+    def operands(self, m: Module, made: list[Value]) -> tuple[list[Value], list[Value], Value]:
+        """Registers an edge later: what is made of the activations, and the weights, by lane; which lanes are active.
+
+        The weights of a lane that is not active stay.
+        """
+        reads, active = (Signal(self.design.lanes, name=name, reset_less=True) for name in ("reads", "multiplies"))
+        m.d.sync += [reads.eq(self.active), active.eq(reads)]
+        a, w = [], []
+        for lane, value in enumerate(made):
+            held = Signal(len(value), name=f"activation{lane}", reset_less=True)
             weights = Signal(self.design.outputs * self.design.weight.bits, name=f"weights{lane}", reset_less=True)
-            m.d.sync += held.eq(0)
-            with m.If(self.active[lane]):
-                m.d.sync += [held.eq(code), weights.eq(self.w[lane].as_value())]
+            m.d.sync += held.eq(value)
+            with m.If(reads[lane]):
+                m.d.sync += weights.eq(self.w[lane].as_value())
             a.append(held)
             w.append(weights)
         return a, w, active
@@ -166,7 +179,7 @@ class ProductArray(GatherArray):
     def elaborate(self, platform) -> Module:
         m = Module()
         d = self.design
-        a, w, active = self.operands(m)
+        a, w, active = self.operands(m, self.activations(m))
         for output in range(d.outputs):
             m.submodules[f"column{output}"] = unit = shared(self.column if output == 0 else ProductColumn(d))
             m.d.comb += [unit.a.eq(Cat(*a)), unit.active.eq(active), self.totals[output].eq(unit.o),

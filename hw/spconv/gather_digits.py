@@ -154,9 +154,9 @@ class DigitArray(GatherArray):
         m = Module()
         d = self.design
         digits = []
-        for lane in range(d.lanes):
+        for lane, code in enumerate(self.activations(m)):
             m.submodules[f"digits{lane}"] = unit = shared(Digits(d.activation.bits, d.activation.signed))
-            m.d.comb += unit.code.eq(self.a[lane])
+            m.d.comb += unit.code.eq(code)
             digits.append(unit.o.as_value())
         a, w, _ = self.operands(m, digits)
         for output in range(d.outputs):

@@ -156,13 +156,13 @@ class PairArray(GatherArray):
     def elaborate(self, platform) -> Module:
         m = Module()
         d, plan = self.design, self.plan
-        codes = []
-        for lane in range(d.lanes):
+        made = []
+        for lane, code in enumerate(self.activations(m)):
             digits = Signal(low_layout(plan.rest_bits), name=f"low{lane}")
-            bits = [*self.a[lane][:plan.rest_bits], Const(0, 1)][:2 * len(digits.one)]
+            bits = [*code[:plan.rest_bits], Const(0, 1)][:2 * len(digits.one)]
             low_digits(m, bits, digits.one, digits.two, digits.owes)
-            codes.append(Cat(self.a[lane], digits))
-        held, w, _ = self.operands(m, codes)
+            made.append(Cat(code, digits))
+        held, w, _ = self.operands(m, made)
         a = [code[:plan.a_bits] for code in held]
         # The sum of the activations goes through as many registers as what it meets in the columns.
         stages = plan.stages(m)

@@ -7,16 +7,15 @@ pack ``item``: an item takes ``steps = max_j load[i, j]``, one if that is 0 and 
 
     start[i] = max(come[i] + 2, start of the item before + its steps)
 
-``come`` is one cycle each, also for items of no steps; it waits while the queue (16 pairs) is full.
-
 pack ``row``: lane ``j`` goes through its loads of one output row on its own, pairs of no load left out::
 
-    start[i, j] = max(come[i] + 1, finish of the pair before + 1, first step of the row)
+    goes[i] = max(come[i] + 1, goes of the pair before + 1, room in the queue of each lane)
+    start[i, j] = max(goes[i] + 1, finish of the pair before + 1, first step of the row)
     finish[i, j] = start[i, j] + load[i, j] - 1
-    end of the row = max(finish, come[last item] + 1),   the next row goes on in the next cycle
+    end of the row = max(finish, goes[last item] + 1),   the next row goes on in the next cycle
 
-``come`` is one cycle each; it waits while a lane's queue (``window`` pairs) or that of rows' ends (``window``, and the
-present row's) is full.
+``come`` is one cycle each, two after the item was taken; it waits while the queue (16 pairs) is full. There is room for
+``window`` pairs in a lane, and for the ends of ``window`` rows and the present one.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from ..golden.gather import WorkStream, something
 __all__ = ["GatherCycles", "GatherIdeal", "gather_cycles", "gather_ideal", "lane_loads", "unit_latency"]
 
 FRONT = 2     # from the item to its pair
-PAIRS = 16    # that can wait with pack item
+PAIRS = 16    # that can wait for the lanes
 BATCH = 1 << 14
 
 
@@ -88,7 +87,7 @@ class GatherIdeal:
 
 def unit_latency(design: GatherDesign) -> int:
     """From a row's last step to its output."""
-    return 4 + design.pipeline
+    return 5 + design.pipeline
 
 
 def lane_loads(design: GatherDesign, work: WorkStream, features: np.ndarray) -> np.ndarray:
@@ -156,11 +155,11 @@ def _items(design: GatherDesign, work: WorkStream, loads: np.ndarray, offered: n
     leaves = work.final | work.last
     some = np.flatnonzero(load)
     span = int(last[-1] - last[some[0]] + load[some[0]]) if len(some) else 0
-    return np.array(taken, np.int64), int(load.sum()), last[leaves], last[work.release] + 2, span
+    return np.array(taken, np.int64), int(load.sum()), last[leaves], last[work.release] + 3, span
 
 
 def _rows(design: GatherDesign, work: WorkStream, loads: np.ndarray, offered: np.ndarray | None):
-    """Pack ``row``: item ``i`` goes into the queues in cycle ``come[i]``.
+    """Pack ``row``: pair ``i`` comes into the queue in cycle ``come``, and goes on to the lanes' in cycle ``goes``.
 
     So many items of a row at a time that none waits for the place of another one among them.
     """
@@ -168,12 +167,14 @@ def _rows(design: GatherDesign, work: WorkStream, loads: np.ndarray, offered: np
     loads = loads.astype(np.int64)
     some = loads > 0
     closes = work.final | work.last
+    keeps = (some.any(axis=1) | closes | work.first | work.release).tolist()
     # A pair's place in the rings of its lanes: there stands when the pair before it in that place was done.
     place = (np.cumsum(some, axis=0) - some) % window * lanes + np.arange(lanes)
     ring, finish = np.full(window * lanes, -1), np.full(lanes, -1)
     taken, steps = np.zeros(count, np.int64), _Steps()
     offers = [0] * count if offered is None else offered.tolist()
-    t, waits, gone, begin = -1, 0, -1, 0
+    t, waits, come, goes, begin, kept = -1, 0, -1, -1, 0, 0
+    gone = [-1] * PAIRS      # when the last pairs left the queue
     ends: list[int] = []
     low = 0
     for close in np.append(np.flatnonzero(closes), count).tolist():
@@ -183,27 +184,30 @@ def _rows(design: GatherDesign, work: WorkStream, loads: np.ndarray, offered: np
             room = ring[at].max(axis=1).tolist()
             if close < high and len(ends) > window:
                 room[-1] = max(room[-1], ends[-window - 1])
-            come, times = [], []
+            there, times = [], []
             for i in range(low, high):
                 t = max(t + 1, waits - 1, offers[i])
-                waits = max(t + FRONT, gone + 1)
-                gone = max(waits, room[i - low] + 1)
-                come.append(gone)
+                waits = max(t + FRONT, come + 1)
+                come = max(waits, gone[kept % PAIRS] + 1)
+                if keeps[i]:
+                    goes = max(come + 1, goes + 1, room[i - low] + 1)
+                    gone[kept % PAIRS] = goes
+                    kept += 1
+                there.append(goes)
                 times.append(t)
             taken[low:high] = times
             load, mine = loads[low:high], some[low:high]
             # Each load as early as its pair, and those before it in its lane, allow.
             total = np.cumsum(load, axis=0)
-            free = np.maximum(np.array(come), begin - 1)[:, None] - total + load
+            free = np.maximum(np.array(there), begin - 1)[:, None] - total + load
             done = np.maximum(np.maximum.accumulate(free, axis=0), finish) + total
             done, start = done[mine], (done - load + 1)[mine]
             ring[at[mine]] = done
-            where = np.nonzero(mine)[1]
-            np.maximum.at(finish, where, done)
+            np.maximum.at(finish, np.nonzero(mine)[1], done)
             steps.add(start, done)
             low = high
         if close < count:
-            end = max(gone + 1, int(finish.max()), begin)
+            end = max(goes + 1, int(finish.max()), begin)
             ends.append(end)
             begin = end + 1
             steps.close(end)

@@ -7,9 +7,9 @@ offset, 16 output channels. Those used most are pinned, all others go through a 
     one of the two in the buffer    hit
     else                            miss: replaces the one of the two that was not used last
 
-With ``groups`` = 1 a pass computes 16 output channels and there is one granule for each offset: the core's way, and
-what `hw.spconv.cache` does. With more, a demand needs all granules of its offset, one after the other: the features
-are read once and all weights pass by, as in SpOctA (arXiv 2308.09249).
+A demand needs all granules of its offset, one after the other: the features are read once and all weights pass by, as
+in SpOctA (arXiv 2308.09249). Or there is one pass for each granule of 16 output channels, with 27 granules to choose
+from: the core's way (features lie on the chip, the map is searched again), where `hw.spconv.cache` is the cache.
 
 Compared at equal size of the memory:
 
@@ -17,6 +17,7 @@ Compared at equal size of the memory:
     uniform      every offset has the same share of its weights on the chip, the rest is fetched at each demand
     lru          a cache of granules that replaces the one not used for longest
     non-uniform  pinned by use, two granules of the memory are the buffer
+    passes       the same in one pass after the other, pinned anew for each
 
 A first fill counts in all of them. The saving of ``uniform`` is its share of all weights (less the first fill),
 whatever the data. All depends on T: the more rows in a tile, the more offsets each tile uses and the less there is to
@@ -39,7 +40,7 @@ __all__ = ["DRAM_PJ_PER_BIT", "Demands", "PLANES", "SCHEMES", "Trace", "Traffic"
 DRAM_PJ_PER_BIT = 15.0      # DDR4, the figure SpOctA calculates with (arXiv 2308.09249)
 GRANULE_CHANNELS = 16
 PINNED, BUFFERED, MISS = range(3)
-SCHEMES = ("none", "uniform", "lru", "non-uniform")
+SCHEMES = ("none", "uniform", "lru", "non-uniform", "passes")
 PLANES = ("centre", "middle", "upper", "lower")
 _CENTRE = KERNEL_OFFSETS // 2
 
@@ -249,8 +250,10 @@ def compare(wanted: Demands, channels: int, outputs: int, sram_bytes: int, *, bi
     share = min(capacity / total, 1.0)
     sequence = granules(wanted.k, groups)
     pinned = pin_profile(np.repeat(wanted.uses, groups), capacity - 2)
+    once = pin_profile(wanted.uses, capacity - 2)
     fetched = {"none": float(count), "uniform": count * (1 - share) + share * total,
-               "lru": lru_misses(sequence, capacity), "non-uniform": trace(sequence, pinned).misses + pinned.sum()}
+               "lru": lru_misses(sequence, capacity), "non-uniform": trace(sequence, pinned).misses + pinned.sum(),
+               "passes": groups * (trace(wanted.k, once).misses + once.sum())}
     return {scheme: Traffic(count, float(fetched[scheme]), granule_bytes) for scheme in SCHEMES}
 
 

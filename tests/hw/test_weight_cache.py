@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Weight cache: hits, misses, slots and fetches are those of the trace model, whatever waits."""
 
 from __future__ import annotations
@@ -211,7 +212,11 @@ def test_schemes_at_equal_size() -> None:
     pinned = pin_profile(np.repeat(pairs.uses, 6), 62)
     assert found["non-uniform"].fetched == (~pinned[granules(pairs.k, 6)]).sum() + 62
     assert found["lru"].fetched == lru_misses(granules(pairs.k, 6), 64)
-    assert found["non-uniform"].saving > found["uniform"].saving + 0.2
+    assert found["passes"].fetched == 6 * len(np.unique(pairs.k))
+    assert found["passes"].saving > found["non-uniform"].saving > found["uniform"].saving + 0.2
+    few = compare(pairs, 96, 96, 8 * 96 * 16)["passes"]
+    once = pin_profile(pairs.uses, 6)
+    assert few.fetched == 6 * (6 + trace(pairs.k, once).misses) and trace(pairs.k, once).misses
     assert found["none"].dram_bytes == count * 96 * 16
     assert found["none"].energy_uj == pytest.approx(found["none"].dram_bytes * 8 * 15e-6) and DRAM_PJ_PER_BIT == 15
     # A memory for all weights: the first fill is all there is.
