@@ -29,7 +29,7 @@ def core(**options) -> SpConvDesign:
     """16 x 16 INT8 as it fits an LFE5U-85F."""
     tree = MapDesign(depth=11, batch_bits=0, capacity=2048, search="compact")
     gather = GatherDesign("int8", "int8", 16, 16, 64, "item", slots=64, feature_words=4096, mask_rows=2048,
-                          index_bits=tree.index_bits, multiplier="operator", pipeline=2)
+                          index_bits=tree.index_bits, multiplier="pairs", pipeline=2)
     return SpConvDesign(tree, gather, pinned=14, output_lanes=2, **options)
 
 

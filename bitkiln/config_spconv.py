@@ -33,7 +33,8 @@ class ArrayConfig(Strict):
     outputs: Annotated[int, Field(ge=1, le=64)] = Field(
         16, description="Output channels of a pass, a power of two and a multiple of the lanes.")
     pipeline: Annotated[int, Field(ge=0, le=6)] = Field(1, description="Registers inside a product.")
-    multiplier: str = Field("chains", description="chains, luts or operator (may use DSP blocks).")
+    multiplier: str = Field("chains", description="chains, luts, operator (may use DSP blocks) or pairs (two products "
+                                                   "in a block).")
 
 
 class CacheConfig(Strict):

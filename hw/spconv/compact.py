@@ -203,15 +203,13 @@ class CompactDescent(wiring.Component):
         design, schedule = self.design, self.schedule
         m.submodules.ranks = memory = Memory(shape=design.index_bits, depth=design.depth, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
-        touched, hot, at = Signal(design.depth), Signal(design.depth), (schedule.level - 1)[:bits(design.depth)]
-        rank = Signal(design.index_bits, name="rank1")
-        m.d.comb += [hot.eq(Cat(schedule.level == level for level in range(1, design.depth + 1))), read.addr.eq(at),
-                     rank.eq(Mux((hot & touched).any(), read.data, 0)), write.addr.eq(at), write.data.eq(rank + 1),
-                     write.en.eq(schedule.go)]
+        touched, rank = Signal(design.depth), Signal(design.index_bits, name="rank1")
+        m.d.comb += [read.addr.eq(schedule.at), rank.eq(Mux((schedule.hot & touched).any(), read.data, 0)),
+                     write.addr.eq(schedule.at), write.data.eq(rank + 1), write.en.eq(schedule.go)]
         with m.If(self.begin):
             m.d.sync += touched.eq(0)
         with m.Elif(schedule.go):
-            m.d.sync += touched.eq(touched | hot)
+            m.d.sync += touched.eq(touched | schedule.hot)
         return rank
 
     def _upper(self, m: Module, around: dict, rank: Signal) -> None:

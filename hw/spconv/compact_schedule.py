@@ -156,8 +156,10 @@ class CompactSchedule(wiring.Component):
         Of `LeafNodes`.
     ready : In(1)
         The next child may go.
-    go : Out(1), level : Out, child : Out(3), node : Out(node_layout)
-        A child of a node, and the child's level.
+    go : Out(1), child : Out(3), node : Out(node_layout)
+        A child of a node.
+    level : Out, at : Out, hot : Out(depth)
+        The child's level, less 1, and as a bit.
     window : Out, begins : Out(1), ends : Out(1), last : Out(1), leaf : Out(1)
         Of the child: as `node_layout`; it is a leaf node.
     is_root : Out(1), root : Out
@@ -174,7 +176,7 @@ class CompactSchedule(wiring.Component):
                           "outputs_at": In(design.depth), "put": In(1), "put_level": In(level), "put_rank": In(rank),
                           "put_node": In(node_layout(design)), "release": In(1), "release_level": In(level),
                           "release_rank": In(rank), "leaf_taken": In(1), "leaf_begins": In(1), "ready": In(1),
-                          "go": Out(1), "level": Out(level), "child": Out(3), "node": Out(node_layout(design)),
+                          "go": Out(1), "level": Out(level), "at": Out(bits(design.depth)), "hot": Out(design.depth), "child": Out(3), "node": Out(node_layout(design)),
                           "window": Out(window_bits(design)), "begins": Out(1), "ends": Out(1), "last": Out(1),
                           "leaf": Out(1), "is_root": Out(1), "root": Out(self.root_bits), "none": Out(1)})
 
@@ -222,13 +224,15 @@ class CompactSchedule(wiring.Component):
                      self.child.eq(number_of(first)), self.begins.eq(opening & fresh), self.ends.eq(single),
                      self.leaf.eq((hot & self.outputs_at).any()), self.last.eq(self.node.last & single),
                      self.window.eq(self._windows(m, full, soon_full, hot, taken, self.begins)),
-                     self.is_root.eq(hot[-1])]
+                     self.is_root.eq(hot[-1]), self.hot.eq(hot)]
         comes, will_open = here & ~back, (here & opens).any()
-        same = (here & taken & opening.replicate(depth)).any()
+        # When the next node comes, the first child of this one has gone.
+        same = (here & hot).any() & valid & fresh & opening
         no_window = (here & opens & Mux(same, soon_full, full)).any()
         with m.If(load):
-            m.d.sync += [valid.eq(comes.any()), blocked.eq(comes.any() & no_window), opening.eq(will_open), hot.eq(here),
-                         self.node.eq(node), rest.eq(node.mask), fresh.eq(1),
+            m.d.sync += [valid.eq(comes.any()), blocked.eq(comes.any() & no_window), opening.eq(will_open),
+                         hot.eq(here), self.at.eq(_of_hot(here, [Const(at, len(self.at)) for at in range(depth)])),
+                         self.node.eq(node), rest.eq(node.mask), single.eq(~several(node.mask)), fresh.eq(1),
                          self.level.eq(_of_hot(here, [Const(at + 1, len(self.level)) for at in range(depth)])),
                          self.root.eq(root)]
         with m.Elif(self.go):

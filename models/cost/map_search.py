@@ -27,7 +27,7 @@ from ..design.spconv import MapDesign
 from ..errors import BitkilnError
 from ..golden.spconv import Tree
 
-__all__ = ["DescentCycles", "descent_bound", "descent_cycles", "single_engine"]
+__all__ = ["PER_LEVEL", "DescentCycles", "descent_bound", "descent_cycles", "single_engine"]
 
 STEP = 5            # cycles from a visit until the node's own children can be visited
 LEAF = STEP + 1     # the same for voxels

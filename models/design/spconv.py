@@ -271,7 +271,8 @@ class GatherDesign:
         ``item``: a cycle takes channels of one pair of voxels; ``row``: a lane that has finished a pair goes on with
         the next one of the same output row.
     window : int
-        With ``row``: pairs that a lane can be ahead of the slowest one, plus one; a power of two, 2..32.
+        With ``row``: pairs with work for a lane that can wait in its queue, so far can the others be ahead; a power of
+        two, 2..32.
     slots : int
         With ``item``: output rows whose sums are held (a tile of rows), a power of two, 1..1024. With ``row`` 1.
     feature_words : int
@@ -283,10 +284,11 @@ class GatherDesign:
     index_bits : int
         Of an input row.
     pipeline : int
-        Registers inside the product, 0..6 (`DotDesign`).
+        Registers among the products and their sum over the lanes, 0..6.
     multiplier : str
-        As of `DotDesign`; ``operator`` may use DSP blocks, one for each product. ``pairs``: one DSP block of 18 x 18
-        bits for two products, both formats signed integers of 4 to 8 bits.
+        ``chains``: LUTs and carry chains; ``luts``, ``operator``: as of `DotDesign`, where ``operator`` may use DSP
+        blocks, one for each product. ``pairs``: one DSP block of 18 x 18 bits for two products, both formats signed
+        integers of 4 to 8 bits.
     """
 
     activation: Format = "int8"  # type: ignore[assignment]

@@ -15,7 +15,7 @@ from bitkiln.hw.spconv.rows import RowItems
 from bitkiln.models.cost.map_search import PER_LEVEL, descent_bound, descent_cycles, single_engine
 from bitkiln.models.design.spconv import MapDesign
 from bitkiln.models.errors import BitkilnError
-from bitkiln.models.golden.spconv import build_tree, decode_keys, down2, encode_keys, stride3, submanifold
+from bitkiln.models.golden.spconv import ConvMap, build_tree, decode_keys, down2, encode_keys, stride3, submanifold
 from bitkiln.sim.map_check import (
     Job,
     MapBench,
@@ -25,6 +25,7 @@ from bitkiln.sim.map_check import (
     compare_rows,
     cross_search,
     load_tree,
+    other_tree,
     pack_jobs,
     row_fields,
     same,
@@ -148,6 +149,25 @@ def test_outputs_of_another_tree(name: str, kind: str, model: StreamModel) -> No
     assert search.cycles.cycles <= descent_bound(DESIGN, walk, half=True, offset=True) + PER_LEVEL * DEPTH
     if name == "surface":
         assert golden.rows > 300 and golden.pairs > golden.rows
+
+
+def test_neighbours_of_places_that_need_not_be_voxels(model: StreamModel) -> None:
+    """Nodes of level 1 around the voxels of a cloud at half the size."""
+    tree = build_tree(clouds()["surface"], DEPTH)
+    places = keys_of(np.concatenate([terrain(900, SIDE // 2, SEED + 1), cube(3)]), depth=DEPTH - 1)
+    where = {tuple(row): rank for rank, row in enumerate(decode_keys(tree.levels[1], DEPTH - 1).tolist())}
+    pairs = []
+    for out, (batch, *at) in enumerate(decode_keys(places, DEPTH - 1).tolist()):
+        for k in range(27):
+            rank = where.get((batch, at[0] + k // 9 - 1, at[1] + k // 3 % 3 - 1, at[2] + k % 3 - 1))
+            pairs += [] if rank is None else [(out, k, rank)]
+    golden = ConvMap(*np.array(pairs).T, places, tree.counts[1], 3)
+    walk = other_tree(places, DEPTH)
+    search = Search(Job(target=1, offset=True), (golden,), descent_cycles(DESIGN, walk, 1, offset=True))
+    load_tree(DESIGN, model, tree)
+    load_tree(DESIGN, model, walk, 1)
+    check_search(DESIGN, model, tree.counts[-1], search)
+    assert golden.rows > 200 and golden.pairs > golden.rows
 
 
 def test_a_batch_without_outputs(model: StreamModel) -> None:
@@ -350,10 +370,10 @@ def test_designs_of_every_size(options: dict) -> None:
 def test_a_hundred_thousand_voxels() -> None:
     """A terrain, level by level through the RTL."""
     depth = 9
-    keys = keys_of(terrain(350_000, 360, SEED), depth=depth)
+    keys = keys_of(terrain(150_000, 330, SEED), depth=depth)
     design = MapDesign(depth=depth, batch_bits=0, capacity=131072)
     tree = build_tree(keys, depth)
-    assert len(keys) > 100_000
+    assert 100_000 < len(keys) <= design.capacity
     model = StreamModel(MapBench(design))
     load_tree(design, model, tree)
     cycles = descent_cycles(design, tree)
