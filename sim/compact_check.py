@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from amaranth.hdl import Module, Mux, Signal
@@ -28,8 +28,8 @@ from bitkiln.models.golden.spconv_cloud import ranks
 from .bitserial_check import bits_of, pack_bits
 from .streams import StreamModel, StreamRun
 
-__all__ = ["CompactBench", "CompactJob", "Rows", "check_search", "compare_rows", "load", "pairs_of", "rows_of", "search",
-           "wanted_rows"]
+__all__ = ["CompactBench", "CompactJob", "Rows", "check_search", "compare_rows", "load", "pairs_of", "rows_of",
+           "search", "wanted_rows"]
 
 START = 1       # cycles from the one that takes a job to that of its start
 
@@ -80,7 +80,8 @@ class CompactBench(wiring.Component):
             m.d.comb += [store.leaf_en.eq(mine & node.leaf), store.upper_en.eq(mine & ~node.leaf),
                          store.words_rows.eq(descent.words_rows), store.words_read.eq(descent.words_read)]
             for part in ("leaf", "upper"):
-                m.d.comb += [getattr(store, part)[name].eq(node[name]) for name in ("walk", "bank", "row", "mask", "base")]
+                m.d.comb += [getattr(store, part)[name].eq(node[name])
+                             for name in ("walk", "bank", "row", "mask", "base")]
                 m.d.comb += [getattr(store, f"walk_{part}_{port}").eq(getattr(descent, f"walk_{part}_{port}"))
                              for port in ("address", "read")]
             stores.append(store)
@@ -236,7 +237,8 @@ def compare_rows(wanted: list[Rows], found: Rows, where: str, note: str = "") ->
             if len(bad):
                 at = tuple(int(each) for each in bad[0])
                 raise BitkilnError("RTL and golden model differ", where=f"{where} level {level} {name}{list(at)}",
-                                   got=str(seen[at] if at else seen.shape), expected=str(right[at] if at else right.shape),
+                                   got=str(seen[at] if at else seen.shape),
+                                   expected=str(right[at] if at else right.shape),
                                    help=note or None, exit_code=FAILED)
 
 

@@ -11,8 +11,8 @@ fetch         `CompactCycles.octants`     octants around nodes, each once for a 
 ============= =========================== =========================================================================
 
 `busiest` is the longest of the three. How much more it takes depends on what waits between them, which only the event
-model tells. The formula C2 (`map_baselines.descent_compact`) is one unit that fetches each parent's neighbours alone and
-passes its children on in turn: a sum over parents of the longer of both.
+model tells. The formula C2 (`map_baselines.descent_compact`) is one unit that fetches each parent's neighbours alone
+and passes its children on in turn: a sum over parents of the longer of both.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def compact_cycles(design: MapDesign, tree: Tree, target: int = 0, *, every: boo
     if not pending:
         return CompactCycles(np.array([ROW + 1]), np.zeros(1, np.int64), 0, 0, 0, 0)
     sums = [0, 0, 0, 0]
-    for level, each in enumerate(work):
+    for each in work:
         if each is not None:
             sums = [sums[0], sums[1] + len(each.children), sums[2] + int(each.octants.sum()),
                     sums[3] + int(each.words.sum())]
