@@ -216,15 +216,14 @@ class WeightCache(wiring.Component):
                          fetch.payload.slot.eq(Mux(pins.here, pins.slot, design.tiles + side))]
         with m.Elif(fetch.ready):
             m.d.sync += fetch.valid.eq(0)
-        loading, older, pins_there, after = Signal(2), Signal(), Signal(), Signal(2)
+        loading, older, pins_there = Signal(2), Signal(), Signal()
         arrived = self.i_loaded.valid & pins_there
-        m.d.comb += [self.i_loaded.ready.eq(1), pins_there.eq(self.resident == pins.slot),
-                     after.eq(loading & ~Mux(arrived, Mux(older, 0b10, 0b01), 0))]
+        m.d.comb += [self.i_loaded.ready.eq(1), pins_there.eq(self.resident == pins.slot)]
         with m.If(self.i_loaded.valid & ~pins_there):
             m.d.sync += self.resident.eq(self.resident + 1)
-        m.d.sync += loading.eq(after | Mux(wanted, takes, 0))
+        m.d.sync += loading.eq((loading & ~Mux(arrived, Mux(older, 0b10, 0b01), 0)) | Mux(wanted, takes, 0))
         # Of two on their way the other one came first, and is next when this one is there.
-        with m.If(wanted & ~after.any()):
+        with m.If(wanted & ~loading.any()):
             m.d.sync += older.eq(side)
         with m.Elif(arrived):
             m.d.sync += older.eq(~older)

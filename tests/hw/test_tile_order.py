@@ -121,6 +121,26 @@ def test_a_tile_leaves_as_the_next_one_comes(models: dict) -> None:
     assert run.cycles["i"][-1] + 1 == len(items.k) > 5000
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", DESIGNS)
+def test_many_jobs_of_all_kinds(rows: int, models: dict) -> None:
+    """In one run, each stream with stalls of its own; every third once more for its cycles."""
+    design, model, count = DESIGNS[rows], models[rows], 0
+    for job in range(200):
+        rng = np.random.default_rng(SEED + job)
+        items = random_items(design, int(rng.integers(1, 6 * rows + 3)), rng.choice([0, 0.02, 0.1, 0.3, 0.9, 3]), rng,
+                             bare=rng.choice([0, 0.1, 0.5]), skew=rng.choice([0, 0.8]))
+        pinned, lag, pace = pins(design, rng), int(rng.integers(0, 8)), int(rng.choice([1, 1, 3]))
+        load_cycles = int(rng.choice([1, 5, 60]))
+        stalls = {stream: float(rng.choice([0, 0, 0.1, 0.5, 0.9])) for stream in STREAMS}
+        check_order(design, model, items, pinned, resume=job > 0, seed=job, stalls=stalls, load_cycles=load_cycles,
+                    lag=lag, pace=pace)
+        if job % 3 == 0:
+            check_order_cycles(design, model, items, pinned, load_cycles=load_cycles, lag=lag, pace=pace)
+        count += len(items.k)
+    assert count > 5000
+
+
 def test_an_empty_job_and_the_end_alone(models: dict) -> None:
     none = np.zeros(1, np.int64)
     empty = Items(none, none, none, none > 0, none > 0, none == 0)
