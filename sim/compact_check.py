@@ -113,6 +113,8 @@ def load(design: MapDesign, tree: Tree, at: int = 0) -> np.ndarray:
             tree.masks[level], tree.bases[level], np.full(len(rank), level == 1), np.full(len(rank), at)]))
     values = dict(zip(("walk", "bank", "row", "mask", "base", "leaf", "tree"),
                       np.concatenate(parts, axis=1).astype(np.int64), strict=True))
+    if not len(values["leaf"]):
+        return np.zeros(0, np.uint64)
     return pack_bits([(values[name], field.width) for name, field in node_layout(design)])
 
 

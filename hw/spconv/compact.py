@@ -31,7 +31,8 @@ from bitkiln.models.design.spconv_windows import WindowPlan
 
 from ..emit import shared
 from .compact_fetch import FRAMES, OctantFetch, frame_layout, window_word
-from .compact_schedule import CompactSchedule, LeafNodes, node_layout
+from .compact_leaves import LeafNodes, node_layout
+from .compact_schedule import CompactSchedule
 from .compact_window import WindowMemory, child_places, nodes_there, octant_halves, octants_wanted, window_bits
 from .descent_step import bits
 from .layouts import row_layout, word_layout
@@ -180,7 +181,7 @@ class CompactDescent(wiring.Component):
             m.d.sync += rank.eq(rank + 1)
 
         new = Signal(layout)
-        upper3 = self._late(m, self._late(m, upper, "upper2"), "upper3")
+        upper2 = self._late(m, upper, "upper2")
         about = {"digit": Mux(upper, schedule.child, leaves.child), "level": Mux(upper, schedule.level, self.target),
                  "parity": Mux(upper, schedule.node.digit, leaves.node.digit), "pair": ~schedule.none,
                  "index": Mux(upper, upper_rank, rank),
@@ -189,11 +190,13 @@ class CompactDescent(wiring.Component):
                      for name, value in about.items()]
         for j in range(8):
             mask, base, there = around["leaf"][j]
-            mask = self._late(m, mask & there.replicate(8), f"leaf_mask3_{j}")
-            base = self._late(m, base, f"leaf_base3_{j}")
-            # Words of the nodes above are registered for the octants to fetch.
-            m.d.comb += [new.words[j].mask.eq(Mux(upper3, self.masks3[j], mask)),
-                         new.words[j].base.eq(Mux(upper3, self.bases3[j], base))]
+            mask &= there.replicate(8)
+            if "upper" in around:
+                other, other_base, there = around["upper"][j]
+                mask |= other & (there & upper2).replicate(8)
+                base = Mux(upper2, other_base, base)
+            m.d.comb += [new.words[j].mask.eq(self._late(m, mask, f"row_mask3_{j}")),
+                         new.words[j].base.eq(self._late(m, base, f"row_base3_{j}"))]
         m.d.comb += [queue.put.eq(self._late(m, self._late(m, goes, "goes2", False), "goes3", False)), queue.i.eq(new)]
 
     # Nodes above the outputs -----------------------------------------------------------------------
@@ -245,8 +248,8 @@ class CompactDescent(wiring.Component):
         child3, valid3 = self._late(m, child2, "child3"), self._late(m, valid2, "valid3", False)
         leaf_walk = self._late(m, child2.level == 1 + self.offset, "leaf_walk3")
         single = self._late(m, self.half & child2.leaf, "single3")
-        masks = self.masks3 = [self._late(m, mask, f"mask3_{j}") for j, (mask, _) in enumerate(words2)]
-        bases = self.bases3 = [self._late(m, below, f"base3_{j}") for j, (_, below) in enumerate(words2)]
+        masks = [self._late(m, mask, f"mask3_{j}") for j, (mask, _) in enumerate(words2)]
+        bases = [self._late(m, below, f"base3_{j}") for j, (_, below) in enumerate(words2)]
         halves2 = octant_halves(child2.digit, child2.parity)
         halves = [self._late(m, half, f"halves3_{axis}") for axis, half in enumerate(halves2)]
         seen = self._late(m, self._seen(m, child2, valid2, halves2), "seen3")
@@ -259,9 +262,13 @@ class CompactDescent(wiring.Component):
         m.d.comb += [part for j in range(8)
                      for part in (frame.words[j].mask.eq(masks[j]), frame.words[j].base.eq(bases[j]))]
         m.d.comb += [fetch.put.eq(valid3), fetch.i.eq(frame)]
-        for unit, goes in ((schedule, valid3 & ~child3.leaf), (self.leaves, valid3 & child3.leaf)):
-            m.d.comb += [unit.put.eq(goes), unit.put_rank.eq(child3.rank), unit.put_node.eq(node)]
-        m.d.comb += schedule.put_level.eq(child3.level)
+
+        # Stage 4: it waits.
+        node4, child4, valid4 = (self._late(m, value, f"{name}4", name != "valid") for name, value in (
+            ("node", node), ("child", child3), ("valid", valid3)))
+        for unit, mine in ((schedule, ~child4.leaf), (self.leaves, child4.leaf)):
+            m.d.comb += [unit.put.eq(valid4 & mine), unit.put_rank.eq(child4.rank), unit.put_node.eq(node4)]
+        m.d.comb += schedule.put_level.eq(child4.level)
 
     def _seen(self, m: Module, child: data.View, valid: Value, halves: list[Value]) -> Value:
         """Octants around a child that another child of its window has asked for; of each level's newest window."""

@@ -20,12 +20,12 @@ from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design.spconv import MapDesign
 
-from .compact_schedule import lowest, number_of, rank_bits, several
+from .compact_leaves import by_halves, lowest, number_of, rank_bits, several
 from .compact_window import PLACE_BITS, octant_places, window_bits
 from .descent_step import bits, children_before
 from .layouts import word_layout
 
-__all__ = ["FRAMES", "OctantFetch", "frame_layout", "window_word"]
+__all__ = ["FRAMES", "OctantFetch", "butterfly_controls", "frame_layout", "window_word"]
 
 # Frames on their way; as deep as distributed memory is anyway.
 FRAMES = 16
@@ -46,6 +46,29 @@ def frame_layout(design: MapDesign) -> data.StructLayout:
 def window_word(design: MapDesign) -> data.StructLayout:
     """A word of a window; ``there``: the node exists."""
     return data.StructLayout({"mask": 8, "base": design.index_bits, "there": 1})
+
+
+def butterfly_controls(banks: list[Value], mask: Value) -> list[list[Value]]:
+    """Stages of a butterfly that brings the word of bank ``banks[child]`` to each existing child.
+
+    The last stage decides by bit 0 of the bank, the first one by bit 2. Ranks of the children are consecutive, so
+    of two children that differ in digit bit 0 alone the banks differ in bit 0, and never do two want one line: at
+    line ``at`` before the last stage, digit bit 0 is replaced by the bank's, and so on.
+    """
+    last = [bank[0] for bank in banks]
+    # Before the last stage: is the line used, and bits 1 and 2 of the bank it brings.
+    used, middle, high = [], [], []
+    for at in range(8):
+        even, odd = at & ~1, at | 1
+        mine = mask[even] & (banks[even][0] == at & 1)
+        used.append(mine | (mask[odd] & (banks[odd][0] == at & 1)))
+        middle.append(Mux(mine, banks[even][1], banks[odd][1]))
+        high.append(Mux(mine, banks[even][2], banks[odd][2]))
+    first = []
+    for at in range(8):
+        even, odd = at & ~2, at | 2
+        first.append(Mux(used[even] & (middle[even] == at >> 1 & 1), high[even], high[odd]))
+    return [first, middle, last]
 
 
 class OctantFetch(wiring.Component):
@@ -103,7 +126,7 @@ class OctantFetch(wiring.Component):
 
         # The next octant of the frame; the last one.
         done, left = Signal(8), Signal(8)
-        hot, single = lowest(left), ~several(left)
+        hot, single = lowest(left), ~several(by_halves(left))
         m.d.comb += [left.eq(frame.wanted & ~done), last.eq(frames & single)]
         with m.If(frames):
             m.d.sync += done.eq(Mux(single, 0, done | hot))
@@ -155,7 +178,9 @@ class OctantFetch(wiring.Component):
         design = self.design
         row, low = Signal(bits(design.compact_rows)), octant.base[:3]
         following = Signal.like(row, name="following")
-        m.d.comb += [row.eq(first + octant.base[3:]), following.eq(row + 1), self.words_read.eq(valid),
+        # The row after it on a carry chain of its own.
+        m.d.comb += [row.eq(first + octant.base[3:]), self.words_read.eq(valid),
+                     following.eq((Cat(Const(1, 1), first) + Cat(Const(1, 1), octant.base[3:]))[1:]),
                      *(self.words_rows[b].eq(Mux(low > b, following, row) if b < 7 else row) for b in range(8))]
         # Bank of each child.
         banks = [low] + [(low + children_before(octant.mask, child))[:3] for child in range(1, 8)]
@@ -164,7 +189,7 @@ class OctantFetch(wiring.Component):
         place2 = self._late(m, place, "place2")
 
         # The words come; how they go through the butterfly.
-        control = self._controls([banks2.word_select(child, 3) for child in range(8)], mask2)
+        control = butterfly_controls([banks2.word_select(child, 3) for child in range(8)], mask2)
         write = self._late(m, valid2, "write", False)
         controls = [self._late(m, Cat(stage), f"control{at}") for at, stage in enumerate(control)]
         words3 = [self._late(m, self.words[b].as_value(), f"word3_{b}") for b in range(8)]
@@ -180,26 +205,3 @@ class OctantFetch(wiring.Component):
             word = data.View(word_layout(design), moved[child])
             m.d.comb += [self.places[child].eq(places[child]), self.found[child].mask.eq(word.mask),
                          self.found[child].base.eq(word.base), self.found[child].there.eq(mask3[child])]
-
-    @staticmethod
-    def _controls(banks: list[Value], mask: Value) -> list[list[Value]]:
-        """Stages of a butterfly that brings the word of bank ``banks[child]`` to each existing child.
-
-        The last stage decides by bit 0 of the bank, the first one by bit 2. Ranks of the children are consecutive, so
-        of two children that differ in digit bit 0 alone the banks differ in bit 0, and never do two want one line: at
-        line ``at`` before the last stage, digit bit 0 is replaced by the bank's, and so on.
-        """
-        last = [bank[0] for bank in banks]
-        # Before the last stage: is the line used, and bits 1 and 2 of the bank it brings.
-        used, middle, high = [], [], []
-        for at in range(8):
-            even, odd = at & ~1, at | 1
-            mine = mask[even] & (banks[even][0] == at & 1)
-            used.append(mine | (mask[odd] & (banks[odd][0] == at & 1)))
-            middle.append(Mux(mine, banks[even][1], banks[odd][1]))
-            high.append(Mux(mine, banks[even][2], banks[odd][2]))
-        first = []
-        for at in range(8):
-            even, odd = at & ~2, at | 2
-            first.append(Mux(used[even] & (middle[even] == at >> 1 & 1), high[even], high[odd]))
-        return [first, middle, last]

@@ -8,130 +8,25 @@
     (memory)                                                           │
          a node that needs a window that is not there yet goes back ◄──┘
 
-A node waits at the place of its rank, so a level needs only two counters: how many have become ready, how many have
-gone.
+A node waits at the place of its rank, so a level needs only two numbers: the last one that is ready, and the last one
+that was chosen.
 """
 
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design.spconv import MapDesign
 from bitkiln.models.design.spconv_windows import WindowPlan
 
+from .compact_leaves import by_halves, lowest, node_layout, number_of, of_hot, rank_bits, several
 from .compact_window import window_bits
 from .descent_step import bits
 
-__all__ = ["CompactSchedule", "LeafNodes", "lowest", "node_layout", "number_of",
-           "rank_bits", "several"]
-
-
-def rank_bits(design: MapDesign) -> int:
-    """Of a rank modulo the nodes of a level that can wait."""
-    return bits(WindowPlan.of(design).waiting)
-
-
-def node_layout(design: MapDesign) -> data.StructLayout:
-    """A node that waits until its children are passed on.
-
-    ``mask``: its children. ``there``: octants around it that have nodes in its window, by parity. ``digit``: of the
-    node in its octant; ``parity``: digit of the octant. ``window``: where the nodes around it are. ``begins``: the
-    first one of its window. ``ends``: the last one of its octant, so the children of the node after it begin a window.
-    ``last``: of its level.
-    """
-    return data.StructLayout({"mask": 8, "there": 8, "digit": 3, "parity": 3, "window": window_bits(design),
-                              "begins": 1, "ends": 1, "last": 1})
-
-
-def lowest(mask: Value) -> Value:
-    """The lowest bit set among eight."""
-    return Cat(mask[at] & ~mask[:at].any() for at in range(8))
-
-
-def several(mask: Value) -> Value:
-    """Whether more than one of eight bits is set; by halves, as the answer is needed early."""
-    halves = [mask[:4], mask[4:]]
-    more = [Cat(half[at] & half[:at].any() for at in range(1, 4)).any() for half in halves]
-    return more[0] | more[1] | (halves[0].any() & halves[1].any())
-
-
-def number_of(hot: Value) -> Value:
-    """Which of eight bits is set."""
-    return Cat(Cat(hot[at] for at in range(8) if at >> bit & 1).any() for bit in range(3))
-
-
-def _of_hot(hot: Value, values: list[Value]) -> Value:
-    """The value whose bit is set, 0 without any."""
-    chosen: Value = Const(0, max(len(value) for value in values))
-    for at, value in enumerate(values):
-        chosen = chosen | (value & hot[at].replicate(len(value)))
-    return chosen
-
-
-class LeafNodes(wiring.Component):
-    """Nodes whose children are the outputs: one level, in order.
-
-    Parameters
-    ----------
-    design : MapDesign
-
-    Members
-    -------
-    begin : In(1)
-    put : In(1), put_rank : In, put_node : In(node_layout)
-        A node waits.
-    release : In(1), release_rank : In
-        All nodes up to this one have their surroundings in the window, or soon enough.
-    ready : In(1)
-        The next child may go.
-    go : Out(1), child : Out(3), done : Out(1), node : Out(node_layout)
-        A child of a node; its last one.
-    taken : Out(1), begins : Out(1)
-        A node has left its place; it is the first one of its window.
-    """
-
-    def __init__(self, design: MapDesign):
-        self.design = design
-        super().__init__({"begin": In(1), "put": In(1), "put_rank": In(rank_bits(design)),
-                          "put_node": In(node_layout(design)), "release": In(1), "release_rank": In(rank_bits(design)),
-                          "ready": In(1), "go": Out(1), "child": Out(3), "done": Out(1),
-                          "node": Out(node_layout(design)), "taken": Out(1), "begins": Out(1)})
-
-    @property
-    def module_name(self) -> str:
-        return f"leaf_nodes_{node_layout(self.design).size}x{WindowPlan.of(self.design).waiting}"
-
-    def elaborate(self, platform) -> Module:
-        m = Module()
-        m.submodules.nodes = memory = Memory(shape=node_layout(self.design).size, depth=1 << rank_bits(self.design),
-                                             init=[], attrs={"ram_style": "block", "no_rw_check": 1})
-        write, read = memory.write_port(), memory.read_port()
-        next_node = data.View(node_layout(self.design), read.data)
-        head, known = (Signal(rank_bits(self.design), name=name) for name in ("head", "known"))
-        fetch, waits, valid, load = Signal(), Signal(), Signal(), Signal()
-        rest, single = Signal(8, reset_less=True), Signal(reset_less=True)
-        first = lowest(rest)
-        m.d.comb += [write.en.eq(self.put), write.addr.eq(self.put_rank), write.data.eq(self.put_node.as_value()),
-                     load.eq(waits & (~valid | self.done)), fetch.eq((head != known) & (~waits | load)),
-                     read.en.eq(fetch), read.addr.eq(head), self.go.eq(valid & self.ready), self.child.eq(number_of(first)),
-                     self.done.eq(self.go & single), self.taken.eq(load), self.begins.eq(next_node.begins)]
-        with m.If(load):
-            m.d.sync += [self.node.eq(next_node), rest.eq(next_node.mask), single.eq(~several(next_node.mask))]
-        with m.Elif(self.go):
-            m.d.sync += [rest.eq(rest & ~first), single.eq(~several(rest & ~first))]
-        # The last words of a node are in the window three edges after it is released, and read three edges after that.
-        m.d.sync += [valid.eq(load | (valid & ~self.done)), waits.eq(fetch | (waits & ~load))]
-        with m.If(self.begin):
-            m.d.sync += [head.eq(0), known.eq(0)]
-        with m.Else():
-            with m.If(fetch):
-                m.d.sync += head.eq(head + 1)
-            with m.If(self.release):
-                m.d.sync += known.eq(self.release_rank + 1)
-        return m
+__all__ = ["CompactSchedule"]
 
 
 class CompactSchedule(wiring.Component):
@@ -172,13 +67,15 @@ class CompactSchedule(wiring.Component):
         self.design = design
         level, rank = design.level_bits, rank_bits(design)
         self.root_bits = max(design.batch_bits, 1)
+        node = node_layout(design)
         super().__init__({"begin": In(1), "roots": In(design.batch_bits + 1), "present": In(design.batches),
                           "outputs_at": In(design.depth), "put": In(1), "put_level": In(level), "put_rank": In(rank),
-                          "put_node": In(node_layout(design)), "release": In(1), "release_level": In(level),
-                          "release_rank": In(rank), "leaf_taken": In(1), "leaf_begins": In(1), "ready": In(1),
-                          "go": Out(1), "level": Out(level), "at": Out(bits(design.depth)), "hot": Out(design.depth), "child": Out(3), "node": Out(node_layout(design)),
-                          "window": Out(window_bits(design)), "begins": Out(1), "ends": Out(1), "last": Out(1),
-                          "leaf": Out(1), "is_root": Out(1), "root": Out(self.root_bits), "none": Out(1)})
+                          "put_node": In(node), "release": In(1), "release_level": In(level), "release_rank": In(rank),
+                          "leaf_taken": In(1), "leaf_begins": In(1), "ready": In(1), "go": Out(1), "child": Out(3),
+                          "node": Out(node), "level": Out(level), "at": Out(bits(design.depth)),
+                          "hot": Out(design.depth), "window": Out(window_bits(design)), "begins": Out(1),
+                          "ends": Out(1), "last": Out(1), "leaf": Out(1), "is_root": Out(1),
+                          "root": Out(self.root_bits), "none": Out(1)})
 
     @property
     def module_name(self) -> str:
@@ -187,7 +84,7 @@ class CompactSchedule(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         design, depth = self.design, self.design.depth
-        node = Signal(node_layout(design))
+        stored, node = Signal(node_layout(design)), Signal(node_layout(design))
         ready_nodes, full, soon_full, room = Signal(depth), Signal(depth), Signal(depth), Signal(depth)
         # A choice becomes the current node in three steps: chosen, read, and it is there. If its children need a window
         # that is not free it goes back, and with it what was chosen of its level.
@@ -205,7 +102,8 @@ class CompactSchedule(wiring.Component):
         with m.If(here_moves):
             m.d.sync += here.eq(chosen & ~back)
         m.d.sync += missed.eq((missed | back) & ~taken)
-        self._waiting(m, ready_nodes, pick, back, chosen, here_moves, load, node)
+        m.d.comb += node.eq(stored)
+        self._waiting(m, ready_nodes, pick, back, chosen, here_moves, load, stored)
         undecided = chosen[-1] | here[-1] | (hot[-1] & valid & fresh)
         root = self._roots(m, ready_nodes, undecided, taken, here, node)
 
@@ -218,8 +116,8 @@ class CompactSchedule(wiring.Component):
                 m.d.sync += opens[at].eq(node.ends)
 
         # The children.
-        rest, single = Signal(8, reset_less=True), Signal(reset_less=True)
-        first = lowest(rest)
+        rest, halves = Signal(8, reset_less=True), Signal(4, reset_less=True)
+        first, single = lowest(rest), ~several(halves)
         m.d.comb += [self.go.eq(valid & self.ready & ~blocked), load.eq(~valid | (self.go & single) | blocked),
                      self.child.eq(number_of(first)), self.begins.eq(opening & fresh), self.ends.eq(single),
                      self.leaf.eq((hot & self.outputs_at).any()), self.last.eq(self.node.last & single),
@@ -231,12 +129,13 @@ class CompactSchedule(wiring.Component):
         no_window = (here & opens & Mux(same, soon_full, full)).any()
         with m.If(load):
             m.d.sync += [valid.eq(comes.any()), blocked.eq(comes.any() & no_window), opening.eq(will_open),
-                         hot.eq(here), self.at.eq(_of_hot(here, [Const(at, len(self.at)) for at in range(depth)])),
-                         self.node.eq(node), rest.eq(node.mask), single.eq(~several(node.mask)), fresh.eq(1),
-                         self.level.eq(_of_hot(here, [Const(at + 1, len(self.level)) for at in range(depth)])),
+                         hot.eq(here), self.at.eq(of_hot(here, [Const(at, len(self.at)) for at in range(depth)])),
+                         self.node.eq(node), rest.eq(node.mask), fresh.eq(1),
+                         halves.eq(Mux(here[-1], 1, by_halves(stored.mask))),
+                         self.level.eq(of_hot(here, [Const(at + 1, len(self.level)) for at in range(depth)])),
                          self.root.eq(root)]
         with m.Elif(self.go):
-            m.d.sync += [rest.eq(rest & ~first), single.eq(~several(rest & ~first)), fresh.eq(0)]
+            m.d.sync += [rest.eq(rest & ~first), halves.eq(by_halves(rest & ~first)), fresh.eq(0)]
         taken_before = Signal(depth)
         m.d.sync += taken_before.eq(taken)
         self._on_their_way(m, room, hot, taken_before)
@@ -267,8 +166,8 @@ class CompactSchedule(wiring.Component):
                 with m.If(self.release & (self.release_level == at + 2)):
                     m.d.sync += known.eq(self.release_rank)
         places = bits(depth - 1)
-        number = _of_hot(chosen, [Const(at, places) for at in range(depth - 1)])
-        address = _of_hot(chosen, lasts)
+        number = of_hot(chosen, [Const(at, places) for at in range(depth - 1)])
+        address = of_hot(chosen, lasts)
         with m.If(here_moves):
             m.d.sync += rank_here.eq(address)
         with m.If(load):
@@ -288,7 +187,7 @@ class CompactSchedule(wiring.Component):
             m.d.sync += [pending.eq(known), root.eq(0), opening.eq(1)]
         with m.Else():
             m.d.sync += opening.eq(0)
-            with m.If(taken[-1] | ~pending[0]):
+            with m.If(taken[-1] | (pending.any() & ~pending[0])):
                 m.d.sync += [pending.eq(pending >> 1), root.eq(root + 1)]
         m.d.comb += [ready_nodes[-1].eq(pending[0] & ~undecided), self.none.eq(opening & ~pending.any())]
         with m.If(here[-1]):
@@ -327,7 +226,7 @@ class CompactSchedule(wiring.Component):
                          soon_full[at].eq(Mux(self.outputs_at[at], leaf_soon, ring_soon))]
             upper.append(windows)
         same, following = ([windows[which] for windows in upper] for which in range(2))
-        chosen = [Mux(self.leaf, leaf[which], _of_hot(hot[1:], windows) if depth > 1 else 0)
+        chosen = [Mux(self.leaf, leaf[which], of_hot(hot[1:], windows) if depth > 1 else 0)
                   for which, windows in enumerate((same, following))]
         return Mux(opens, chosen[1], chosen[0])
 

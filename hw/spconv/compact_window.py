@@ -24,7 +24,8 @@ from bitkiln.models.design.spconv_windows import WindowPlan
 
 from .descent_step import bits
 
-__all__ = ["WindowMemory", "child_places", "nodes_there", "octant_halves", "octant_places", "octants_wanted", "window_bits"]
+__all__ = ["WindowMemory", "child_places", "nodes_there", "octant_halves", "octant_places", "octants_wanted",
+           "window_bits"]
 
 AXES = (2, 1, 0)
 PLACE_BITS = 5

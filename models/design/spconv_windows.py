@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from .spconv import MapDesign
 
-__all__ = ["WindowPlan"]
+__all__ = ["UNCOUNTED", "WindowPlan"]
 
 SMALL_DEPTH = 8
-# Children of nodes that have been chosen and not counted yet.
-UNCOUNTED = 3 * 8
+# Children that may still join a level when there is room for another node's: those of three nodes, and one on its way.
+UNCOUNTED = 3 * 8 + 1
 LEAST_WAITING = 64
-# More windows to a level than these never helped (docs/microarchitecture.md).
+# More windows to a level hardly help on real clouds.
 UPPER_MOST, LEAF_WINDOWS = 4, 16
 
 
@@ -62,10 +62,10 @@ class WindowPlan:
 
     @property
     def waiting(self) -> int:
-        """Nodes of each level that can wait: their ranks modulo this tell them apart."""
-        return max(_power_of_two(self.queue + UNCOUNTED), LEAST_WAITING)
+        """Places of the nodes of each level that wait: their ranks modulo this. One place at least stays free."""
+        return max(2 * self.queue, LEAST_WAITING)
 
     @property
     def room(self) -> int:
         """With fewer nodes of a level on their way, another node above may be chosen, whose children join them."""
-        return self.waiting - UNCOUNTED
+        return self.waiting // 2
