@@ -1,3 +1,3 @@
 """The targets of the sparse-convolution engine: `make bench SUITE=spconv`. Each module has ``run() -> list[Row]``."""
 
-MODULES = ["map_search", "spconv_golden", "spconv_layers", "spconv_place"]
+MODULES = ["map_search", "spconv_golden", "spconv_layers", "gather_lanes", "gather_area", "spconv_place"]

@@ -3,12 +3,12 @@
 
 ::
 
-    i ──► GatherFront ──► ItemIssue or RowIssue ──► addresses ──► features ─┐   each lane its own word
-            ▲ masks              ▲                       └──────► weights ──┤
-            │                    │ run                                      ▼
-          FeatureStore           │                              GatherArray
-                                 └── room? ── queue ◄── sums ◄── totals ────┘
-    o ◄──────────────────────────────────────────┘
+    i ──► GatherFront ──► queue ──► ItemIssue or RowIssue ──► FeatureStore ─┐   each lane its own word
+            ▲ masks                        ▲           └────► WeightStore ──┤
+            │                              │ run                            ▼
+          FeatureStore                     │                           GatherArray
+                                         room? ◄── queue ◄── sums ◄─────────┘
+    o ◄────────────────────────────────────────────┘
 
 Lane ``j`` multiplies channels ``j``, ``j + lanes``, ... only, so no crossbar stands between memories and products; what
 that costs against lanes that could take any channel is in `models.cost.gather`.
@@ -120,16 +120,21 @@ class GatherMac(wiring.Component):
         m.d.comb += [getattr(front, name).eq(getattr(self, name)) for name in job_members(d)]
         m.d.comb += [self.mask_en.eq(front.mask_en), self.mask_row.eq(front.mask_row), front.mask.eq(self.mask)]
 
-        # Addresses of this step's activations, and an edge later of its weights.
+        # Addresses of this step's activations, and later of its weights.
         valid, step = Signal(), Signal(step_layout(d), name="addresses", reset_less=True)
         m.d.sync += [valid.eq(issue.valid), step.eq(issue.o)]
         active = Signal(d.lanes)
-        reads, weights = Signal(d.lanes), Signal(step.weights.shape(), reset_less=True)
-        m.d.sync += [reads.eq(active), weights.eq(step.weights)]
         m.d.comb += [active.eq(step.active & valid.replicate(d.lanes)), self.read_en.eq(active),
-                     self.weight_en.eq(reads), self.read_word.eq(step.words), self.read_weight.eq(weights)]
+                     self.read_word.eq(step.words)]
+        reads, weights = [active], step.weights
+        for edge in range(self.array.lag):
+            later = Signal(d.lanes, name=f"reads{edge}")
+            weights_later = Signal(weights.shape(), name=f"weights{edge}", reset_less=True)
+            m.d.sync += [later.eq(reads[-1]), weights_later.eq(weights)]
+            reads, weights = [*reads, later], weights_later
+        m.d.comb += [self.weight_en.eq(reads[-1]), self.read_weight.eq(weights)]
         m.submodules.array = array = self.array
-        m.d.comb += [array.a.eq(self.features), array.w.eq(self.weights), array.active.eq(reads)]
+        m.d.comb += [array.a.eq(self.features), array.w.eq(self.weights), array.active.eq(reads[MEMORY])]
 
         m.submodules.sums = sums = (ItemSums if d.pack == "item" else RowSums)(d, array.value_bits)
         # The sums want their token two edges ahead of the totals.
@@ -147,12 +152,12 @@ class GatherMac(wiring.Component):
         wiring.connect(m, queue.o, wiring.flipped(self.o))
         m.d.comb += [queue.i.valid.eq(sums.o_valid), queue.i.payload.eq(sums.o)]
         inside, run, leaves = Signal(range(ROWS + 1)), Signal(), Signal()
-        # Those of the step before this one are not yet counted.
-        m.d.comb += [leaves.eq(valid & step.token.end & step.token.leave), run.eq(inside < ROWS - 1), issue.run.eq(run)]
-        m.d.sync += inside.eq(inside + leaves - (self.o.valid & self.o.ready))
+        # Those of the two steps before are not counted in it.
+        m.d.comb += [leaves.eq(valid & step.token.end & step.token.leave), issue.run.eq(run)]
+        m.d.sync += [run.eq(inside < ROWS - 2), inside.eq(inside + leaves - (self.o.valid & self.o.ready))]
 
         # Behind the edge that reads: nobody may write there before.
-        released = Signal(3)
+        released = Signal(2 + self.array.lag)
         m.d.sync += released.eq(Cat(issue.released, released))
         m.d.comb += [self.released.eq(released[-1]),
                      self.busy.eq(front.busy | pairs.o.valid | issue.busy | Cat(*underway, *released).any() | sums.busy
@@ -182,10 +187,9 @@ class GatherCore(wiring.Component):
         self.design = design
         self.unit, self.store, self.weights = GatherMac(design), FeatureStore(design), WeightStore(design)
         self.latency = self.unit.latency
-        self.writes = {**{f"feature_{name}": (self.store, f"write_{name}")
-                          for name in ("en", "word", "codes", "row", "group")},
-                       **{f"weight_{name}": (self.weights, f"write_{name}")
-                          for name in ("en", "lane", "address", "codes")}}
+        self.writes: dict[str, tuple[wiring.Component, str]] = {
+            **{f"feature_{name}": (self.store, f"write_{name}") for name in ("en", "word", "codes", "row", "group")},
+            **{f"weight_{name}": (self.weights, f"write_{name}") for name in ("en", "lane", "address", "codes")}}
         super().__init__({**_outside(design), **{name: part.signature.members[port]
                                                  for name, (part, port) in self.writes.items()}})
 

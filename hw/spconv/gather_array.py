@@ -36,7 +36,7 @@ from ..formats.decode import is_fixed
 from ..mac.product import LaneProduct
 from .gather_layouts import total_layout
 
-__all__ = ["GatherArray", "ProductArray", "ProductColumn", "array_for"]
+__all__ = ["GatherArray", "GatherColumn", "ProductArray", "ProductColumn", "array_for"]
 
 # Registers of a column of products for each pipeline depth, where they are integers and where they have to be aligned.
 _CUTS = {
@@ -58,15 +58,19 @@ class GatherArray(wiring.Component):
     a : In(lanes codes); active : In(lanes)
         What a lane that is not active is given does not matter.
     w : In(lanes x outputs codes)
-        An edge later.
+        ``lag`` edges later.
     totals : Out(outputs x total_layout)
         ``latency`` edges after ``a``. A value means nothing where one of its flags other than ``illegal`` is set.
     """
 
+    # Registers behind the memory, which is slow, and behind what is made of the activations; then each column's own
+    # copy, for one register cannot drive them all from across the chip (15 ns on ECP5).
+    lag = 2
+    front = 3
+
     def __init__(self, design: GatherDesign, value_bits: int):
         self.design, self.value_bits = design, value_bits
-        # A register behind the memories, which are slow; one behind what is made of the activations.
-        self.latency = 2 + design.pipeline
+        self.latency = self.front + design.pipeline
         weights = data.ArrayLayout(design.weight.bits, design.outputs)
         super().__init__({
             "a": In(data.ArrayLayout(design.activation.bits, design.lanes)),
@@ -78,55 +82,76 @@ class GatherArray(wiring.Component):
         d = self.design
         return f"array_{d.dot.pe_name}_{d.lanes}x{d.outputs}_p{d.pipeline}_{d.multiplier}"
 
-    def activations(self, m: Module) -> list[Value]:
-        """Registers: codes by lane, 0 where a lane is not active."""
-        codes = []
+    def activations(self, m: Module) -> tuple[list[Value], Value]:
+        """Registers: codes by lane, 0 where a lane is not active; which lanes are."""
+        codes, active = [], Signal(self.design.lanes, name="soon", reset_less=True)
+        m.d.sync += active.eq(self.active)
         for lane in range(self.design.lanes):
             code = Signal(self.design.activation.bits, name=f"code{lane}", reset_less=True)
             m.d.sync += code.eq(Mux(self.active[lane], self.a[lane], 0))
             codes.append(code)
-        return codes
+        return codes, active
 
-    def operands(self, m: Module, made: list[Value]) -> tuple[list[Value], list[Value], Value]:
-        """Registers an edge later: what is made of the activations, and the weights, by lane; which lanes are active.
+    @staticmethod
+    def registered(m: Module, made: list[Value]) -> Value:
+        """What is made of the activations, an edge later."""
+        held = Signal(sum(map(len, made)), name="made", reset_less=True)
+        m.d.sync += held.eq(Cat(*made))
+        return held
 
-        The weights of a lane that is not active stay.
-        """
-        reads, active = (Signal(self.design.lanes, name=name, reset_less=True) for name in ("reads", "multiplies"))
-        m.d.sync += [reads.eq(self.active), active.eq(reads)]
-        a, w = [], []
-        for lane, value in enumerate(made):
-            held = Signal(len(value), name=f"activation{lane}", reset_less=True)
-            weights = Signal(self.design.outputs * self.design.weight.bits, name=f"weights{lane}", reset_less=True)
-            m.d.sync += held.eq(value)
-            with m.If(reads[lane]):
-                m.d.sync += weights.eq(self.w[lane].as_value())
-            a.append(held)
-            w.append(weights)
-        return a, w, active
+    def weights_of(self, first: int, count: int) -> Value:
+        """Of some outputs, lane by lane."""
+        return Cat(self.w[lane][output] for lane in range(self.design.lanes) for output in range(first, first + count))
 
 
-class ProductColumn(wiring.Component):
-    """One output of `ProductArray`.
+class GatherColumn(wiring.Component):
+    """Base of what one output (or some) takes, with its own copy of the activations.
 
     Members
     -------
-    a, w : In(lanes * bits)
-    active : In(lanes)
-        A lane that is not has activation code 0: it adds nothing whatever its weight, and sets no flag.
-    o : Out(total_layout)
+    made : In(lanes * bits)
+        Of the activations; 0 where a lane is not active, which adds nothing whatever its weight.
+    soon : In(lanes)
+        Active lanes, an edge ahead.
+    w : In(lanes * bits)
+    o : Out
+        ``1 + design.pipeline`` edges later.
     """
+
+    keep_hierarchy = True      # or the copies are merged
+
+    def __init__(self, design: GatherDesign, made_bits: int, outputs: int, o, **more):
+        self.design, self.made_bits, self.outputs = design, made_bits, outputs
+        super().__init__({**more, "made": In(design.lanes * made_bits), "soon": In(design.lanes),
+                          "w": In(design.lanes * outputs * design.weight.bits), "o": Out(o)})
+
+    def operands(self, m: Module) -> tuple[list[Value], list[Value], Value]:
+        """Registers by lane: what was made of the activations; weights, which stay where a lane is not active; which
+        lanes are."""
+        d, bits = self.design, self.outputs * self.design.weight.bits
+        made = Signal(len(self.made), name="made_here", reset_less=True)
+        reads, active = (Signal(d.lanes, name=name, reset_less=True) for name in ("reads", "multiplies"))
+        m.d.sync += [made.eq(self.made), reads.eq(self.soon), active.eq(reads)]
+        w = []
+        for lane in range(d.lanes):
+            held = Signal(bits, name=f"weights{lane}", reset_less=True)
+            with m.If(reads[lane]):
+                m.d.sync += held.eq(self.w.word_select(lane, bits))
+            w.append(held)
+        return [made.word_select(lane, self.made_bits) for lane in range(d.lanes)], w, active
+
+
+class ProductColumn(GatherColumn):
+    """One output of `ProductArray`."""
 
     def __init__(self, design: GatherDesign):
         self.design = design
         aligned = LaneProduct(design.activation, design.weight).shifted
         self.cuts = frozenset(_CUTS[aligned][design.pipeline])
         self.lane = self._lane()
-        self.latency = design.pipeline
         limit = design.lanes * self.lane.limit
         self.value_bits = self.lane.value_shape.width if design.lanes == 1 else limit.bit_length() + 1
-        super().__init__({"a": In(design.lanes * design.activation.bits), "w": In(design.lanes * design.weight.bits),
-                          "active": In(design.lanes), "o": Out(total_layout(design, self.value_bits))})
+        super().__init__(design, design.activation.bits, 1, total_layout(design, self.value_bits))
 
     def _lane(self) -> LaneProduct:
         d = self.design
@@ -149,14 +174,14 @@ class ProductColumn(wiring.Component):
             m.d.sync += stage.eq(value)
             return stage
 
-        terms, active = [], self.active
+        a, w, active = self.operands(m)
+        terms = []
         events: dict[str, list[Value]] = {flag: [] for flag in d.dot.flags}
         for cut in sorted(self.lane.cuts):
             active = held(active, "active", cut)
         for lane in range(d.lanes):
             m.submodules[f"lane{lane}"] = unit = shared(self.lane if lane == 0 else self._lane())
-            m.d.comb += [unit.a.eq(self.a.word_select(lane, d.activation.bits)),
-                         unit.w.eq(self.w.word_select(lane, d.weight.bits))]
+            m.d.comb += [unit.a.eq(a[lane]), unit.w.eq(w[lane])]
             terms.append(Term(unit.value, (unit.carry,) if self.lane.has_carry else (), self.lane.limit))
             for flag, found in events.items():
                 found.append(getattr(unit, flag) & active[lane])
@@ -179,11 +204,12 @@ class ProductArray(GatherArray):
     def elaborate(self, platform) -> Module:
         m = Module()
         d = self.design
-        a, w, active = self.operands(m, self.activations(m))
+        codes, soon = self.activations(m)
+        made = self.registered(m, codes)
         for output in range(d.outputs):
             m.submodules[f"column{output}"] = unit = shared(self.column if output == 0 else ProductColumn(d))
-            m.d.comb += [unit.a.eq(Cat(*a)), unit.active.eq(active), self.totals[output].eq(unit.o),
-                         unit.w.eq(Cat(lane.word_select(output, d.weight.bits) for lane in w))]
+            m.d.comb += [unit.made.eq(made), unit.soon.eq(soon), unit.w.eq(self.weights_of(output, 1)),
+                         self.totals[output].eq(unit.o)]
         return m
 
 

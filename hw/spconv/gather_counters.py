@@ -20,6 +20,8 @@ class GatherCounters(wiring.Component):
     """Counters; a cycle counts one or two edges later.
 
     ``items * groups * lanes = issued + skipped`` and ``cycles * lanes = issued + idle`` when nothing is inside.
+    With ``pack`` row, cycles and idle places depend on when pairs come: a row that is done up to its last pair ends in
+    a step of its own.
 
     Members
     -------

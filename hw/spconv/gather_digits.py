@@ -15,14 +15,14 @@ together: narrower adders, and fewer bits to register. The plus one that a negat
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design.spconv import GatherDesign
 
 from ..emit import shared
-from .gather_array import GatherArray
+from .gather_array import GatherArray, GatherColumn
 from .gather_layouts import total_layout
 from .gather_tree import Stages, Sum, add, signed_bits
 
@@ -101,24 +101,14 @@ def digit_rows(m: Module, name: str, digits: data.View, weight: list[Value], low
     return rows
 
 
-class DigitColumn(wiring.Component):
-    """One output: ``value + carry = sum(a * w)``, ``design.pipeline`` edges later.
-
-    Members
-    -------
-    digits : In(lanes x digit_layout); w : In(lanes codes)
-    o : Out(total_layout)
-    """
+class DigitColumn(GatherColumn):
+    """One output of `DigitArray`; made of the activations are their digits."""
 
     def __init__(self, design: GatherDesign):
-        self.design = design
-        self.count = digit_count(design.activation.bits, design.activation.signed)
-        self.levels = (design.lanes - 1).bit_length() + (self.count - 1).bit_length()
+        self.digits = digit_layout(digit_count(design.activation.bits, design.activation.signed))
         limit = design.lanes * design.activation.max_units * design.weight.max_units
         self.value_bits = signed_bits(-limit - 1, limit)
-        super().__init__({"digits": In(data.ArrayLayout(digit_layout(self.count), design.lanes)),
-                          "w": In(data.ArrayLayout(design.weight.bits, design.lanes)),
-                          "o": Out(total_layout(design, self.value_bits))})
+        super().__init__(design, self.digits.size, 1, total_layout(design, self.value_bits))
 
     @property
     def module_name(self) -> str:
@@ -128,18 +118,21 @@ class DigitColumn(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         d, bits = self.design, self.design.weight.bits
-        stages = Stages(m, d.pipeline, self.levels)
+        made, w, _ = self.operands(m)
         low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if d.weight.signed else (0, (1 << bits) - 1)
         rows = []
         for lane in range(d.lanes):
-            weight = [*self.w[lane], *([] if d.weight.signed else [Const(0, 1)])]
-            rows.append(digit_rows(m, f"lane{lane}", self.digits[lane], weight, low, high))
-        sums, step = stages.trees("digit", [stages.held(list(each)) for each in zip(*rows, strict=True)]), 2
+            weight = [*w[lane], *([] if d.weight.signed else [Const(0, 1)])]
+            rows.append(digit_rows(m, f"lane{lane}", data.View(self.digits, made[lane]), weight, low, high))
+        terms = [list(each) for each in zip(*rows, strict=True)]
+        stages = Stages(m, d.pipeline, (d.lanes - 1).bit_length() + (len(terms) - 1).bit_length())
+        sums, step = stages.trees("digit", [stages.held(each) for each in terms]), 2
         while len(sums) > 1:
             sums = stages.held([add(m, f"combine{step}_{i}", sums[i], sums[i + 1], step) if i + 1 < len(sums)
                                 else sums[i] for i in range(0, len(sums), 2)], 1)
             step *= 2
-        m.d.comb += [self.o.value.eq(sums[0].value), self.o.carry.eq(0 if sums[0].carry is None else sums[0].carry)]
+        total = sums[0]
+        m.d.comb += [self.o.value.eq(total.value), self.o.carry.eq(0 if total.carry is None else total.carry)]
         return m
 
 
@@ -153,14 +146,15 @@ class DigitArray(GatherArray):
     def elaborate(self, platform) -> Module:
         m = Module()
         d = self.design
+        codes, soon = self.activations(m)
         digits = []
-        for lane, code in enumerate(self.activations(m)):
+        for lane, code in enumerate(codes):
             m.submodules[f"digits{lane}"] = unit = shared(Digits(d.activation.bits, d.activation.signed))
             m.d.comb += unit.code.eq(code)
             digits.append(unit.o.as_value())
-        a, w, _ = self.operands(m, digits)
+        made = self.registered(m, digits)
         for output in range(d.outputs):
             m.submodules[f"column{output}"] = unit = shared(self.column if output == 0 else DigitColumn(d))
-            m.d.comb += [unit.digits.eq(Cat(*a)), self.totals[output].eq(unit.o),
-                         unit.w.eq(Cat(lane.word_select(output, d.weight.bits) for lane in w))]
+            m.d.comb += [unit.made.eq(made), unit.soon.eq(soon), unit.w.eq(self.weights_of(output, 1)),
+                         self.totals[output].eq(unit.o)]
         return m

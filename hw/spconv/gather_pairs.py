@@ -20,15 +20,15 @@ Two products of a shared factor in one DSP block are known where they do not ove
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data
+from amaranth.lib.wiring import In
 
 from bitkiln.models.design.spconv import GatherDesign
 
 from ..arith.cells import Adder
 from ..arith.multiply import OperatorMultiplier
 from ..emit import shared
-from .gather_array import GatherArray
+from .gather_array import GatherArray, GatherColumn
 from .gather_digits import low_digits
 from .gather_layouts import total_layout
 from .gather_tree import Stages, Sum, add, minus, signed_bits
@@ -87,24 +87,20 @@ def low_product(m: Module, name: str, digits: data.View, w: Value, bits: int) ->
     return total
 
 
-class PairColumn(wiring.Component):
-    """Two outputs, ``design.pipeline`` edges later.
+class PairColumn(GatherColumn):
+    """Two outputs of `PairArray`; made of the activations are their codes and the digits of their low bits.
 
     Members
     -------
-    a : In(lanes codes); low : In(lanes x low_layout); w : In(lanes x 2 codes)
     offset : In(signed)
         Sum of the activations, at the end of the trees.
-    o : Out(2 x total_layout)
     """
 
     def __init__(self, design: GatherDesign):
-        self.design, self.plan = design, _Plan(design)
-        weights = data.ArrayLayout(design.weight.bits, 2)
-        super().__init__({"a": In(data.ArrayLayout(signed(design.activation.bits), design.lanes)),
-                          "low": In(data.ArrayLayout(low_layout(self.plan.rest_bits), design.lanes)),
-                          "w": In(data.ArrayLayout(weights, design.lanes)), "offset": In(signed(self.plan.sum_bits)),
-                          "o": Out(data.ArrayLayout(total_layout(design, self.plan.value_bits), 2))})
+        self.plan = plan = _Plan(design)
+        self.operand = data.StructLayout({"code": signed(plan.a_bits), "low": low_layout(plan.rest_bits)})
+        super().__init__(design, self.operand.size, 2, data.ArrayLayout(total_layout(design, plan.value_bits), 2),
+                         offset=In(signed(plan.sum_bits)))
 
     @property
     def module_name(self) -> str:
@@ -113,25 +109,27 @@ class PairColumn(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
+        made, weights, _ = self.operands(m)
         plan, stages = self.plan, self.plan.stages(m)
         place, rest_bits = plan.place, plan.rest_bits
         a_low, a_high = -(1 << plan.a_bits - 1), (1 << plan.a_bits - 1) - 1
         half = 1 << rest_bits - 1
         tops, lows, rests = [], [], []
         for lane in range(plan.lanes):
-            a, w, v = self.a[lane], self.w[lane][0], self.w[lane][1]
+            given = data.View(self.operand, made[lane])
+            a, w, v = given.code, weights[lane][:plan.w_bits], weights[lane][plan.w_bits:]
             operand = Cat(w[:-1], ~w[-1], Const(0, place - plan.w_bits), v).as_signed()
             m.submodules[f"multiply{lane}"] = unit = shared(OperatorMultiplier(a.shape(), operand.shape()))
             m.d.comb += [unit.a.eq(a), unit.b.eq(operand)]
             product = plan.behind_multiplier(m, unit.o, f"product{lane}")
-            below = Cat(low_product(m, f"below{lane}", self.low[lane], v, rest_bits), self.low[lane].owes[0])
+            below = Cat(low_product(m, f"below{lane}", given.low, v, rest_bits), given.low.owes[0])
             below = plan.behind_multiplier(m, ~below, f"below{lane}")
             top, low = product[place:].as_signed(), Cat(product[:place], Const(0, 1)).as_signed()
-            m.submodules[f"rest{lane}"] = rest = shared(Adder(rest_bits, rest_bits, rest_bits))
-            m.d.comb += [rest.x.eq(top[:rest_bits]), rest.y.eq(below[:-1]), rest.c.eq(below[-1])]
+            m.submodules[f"rest{lane}"] = less = shared(Adder(rest_bits, rest_bits, rest_bits))
+            m.d.comb += [less.x.eq(top[:rest_bits]), less.y.eq(below[:-1]), less.c.eq(below[-1])]
             tops.append(Sum(top, None, a_high * -(1 << plan.w_bits - 1) - half, -a_low << plan.w_bits - 1))
             lows.append(Sum(low, None, 0, (1 << place) - 1))
-            rests.append(Sum(rest.o, None, -half, half - 1))
+            rests.append(Sum(less.o, None, -half, half - 1))
         everything = stages.held([*tops, *lows, *rests], 1)
         groups = [everything[at:at + plan.lanes] for at in range(0, len(everything), plan.lanes)]
         top, low, rest = stages.trees("tree", groups)
@@ -156,24 +154,27 @@ class PairArray(GatherArray):
     def elaborate(self, platform) -> Module:
         m = Module()
         d, plan = self.design, self.plan
-        made = []
-        for lane, code in enumerate(self.activations(m)):
-            digits = Signal(low_layout(plan.rest_bits), name=f"low{lane}")
-            bits = [*code[:plan.rest_bits], Const(0, 1)][:2 * len(digits.one)]
-            low_digits(m, bits, digits.one, digits.two, digits.owes)
-            made.append(Cat(code, digits))
-        held, w, _ = self.operands(m, made)
-        a = [code[:plan.a_bits] for code in held]
+        codes, soon = self.activations(m)
+        operands = []
+        for lane, code in enumerate(codes):
+            operand = Signal(self.column.operand, name=f"operand{lane}")
+            bits = [*code[:plan.rest_bits], Const(0, 1)][:2 * len(operand.low.one)]
+            low_digits(m, bits, operand.low.one, operand.low.two, operand.low.owes)
+            m.d.comb += operand.code.eq(code)
+            operands.append(operand.as_value())
+        made = self.registered(m, operands)
         # The sum of the activations goes through as many registers as what it meets in the columns.
         stages = plan.stages(m)
         low, high = -(1 << plan.a_bits - 1), (1 << plan.a_bits - 1) - 1
-        terms = [Sum(plan.behind_multiplier(m, code.as_signed(), f"late{lane}"), None, low, high)
-                 for lane, code in enumerate(a)]
+        terms = []
+        for lane in range(d.lanes):
+            here = Signal(signed(plan.a_bits), name=f"here{lane}", reset_less=True)
+            m.d.sync += here.eq(made.word_select(lane, self.column.operand.size))
+            terms.append(Sum(plan.behind_multiplier(m, here, f"late{lane}"), None, low, high))
         offset, = stages.trees("offset", [stages.held(terms, 1)])
         for pair in range(d.outputs // 2):
             m.submodules[f"column{pair}"] = unit = shared(self.column if pair == 0 else PairColumn(d))
-            m.d.comb += [unit.a.eq(Cat(*a)), unit.low.eq(Cat(code[plan.a_bits:] for code in held)),
-                         unit.w.eq(Cat(lane.word_select(pair, 2 * d.weight.bits) for lane in w)),
+            m.d.comb += [unit.made.eq(made), unit.soon.eq(soon), unit.w.eq(self.weights_of(2 * pair, 2)),
                          unit.offset.eq(offset.value),
                          *[self.totals[2 * pair + side].eq(unit.o[side]) for side in range(2)]]
         return m

@@ -96,8 +96,8 @@ class LaneQueue(wiring.Component):
 class RowIssue(wiring.Component):
     """Steps of the lanes with ``pack`` row.
 
-    A row ends in the cycle in which its slowest lane does, at the earliest in the cycle after its last pair came; the
-    next row goes on in the next cycle.
+    A row ends in the cycle in which its slowest lane does, at the earliest in the cycle after its last pair came (two
+    after it, where that came as the row before ended); the next row goes on in the next cycle.
 
     Members
     -------
@@ -146,12 +146,12 @@ class RowIssue(wiring.Component):
                      self.i.ready.eq(room), push.eq(self.i.valid & room),
                      ends.i.valid.eq(push & closes & ~straight), ends.o.ready.eq(free),
                      coming.out.eq(pair.out), coming.row.eq(pair.final), coming.last.eq(pair.last),
-                     ends.i.payload.eq(coming), free.eq(~known | reached), straight.eq(free & ~ends.o.valid),
+                     ends.i.payload.eq(coming), free.eq(~known | reached), straight.eq(~known & ~ends.o.valid),
                      reached.eq(self.run & known & Cat(unit.done for unit in lanes).all()),
                      self.valid.eq(self.o.active.any() | reached), token.end.eq(reached), token.leave.eq(reached),
                      token.row.eq(present.row), token.last.eq(present.last), token.out.eq(present.out)]
         with m.If(free):
-            m.d.sync += [known.eq(ends.o.valid | (push & closes)),
+            m.d.sync += [known.eq(ends.o.valid | (straight & push & closes)),
                          present.eq(Mux(ends.o.valid, ends.o.payload, coming))]
         begun = Signal()
         with m.If(self.valid):

@@ -12,10 +12,11 @@ pack ``row``: lane ``j`` goes through its loads of one output row on its own, pa
     goes[i] = max(come[i] + 1, goes of the pair before + 1, room in the queue of each lane)
     start[i, j] = max(goes[i] + 1, finish of the pair before + 1, first step of the row)
     finish[i, j] = start[i, j] + load[i, j] - 1
-    end of the row = max(finish, goes[last item] + 1),   the next row goes on in the next cycle
+    end of the row = max(finish, goes[last item] + 1, or + 2 where it goes as the row before ends)
 
-``come`` is one cycle each, two after the item was taken; it waits while the queue (16 pairs) is full. There is room for
-``window`` pairs in a lane, and for the ends of ``window`` rows and the present one.
+The next row goes on in the cycle after that. ``come`` is one cycle each, two after the item was taken; it waits while
+the queue (16 pairs) is full. There is room for ``window`` pairs in a lane, and for the ends of ``window`` rows and the
+present one.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class GatherIdeal:
 
 def unit_latency(design: GatherDesign) -> int:
     """From a row's last step to its output."""
-    return 5 + design.pipeline
+    return 6 + design.pipeline
 
 
 def lane_loads(design: GatherDesign, work: WorkStream, features: np.ndarray) -> np.ndarray:
@@ -155,7 +156,7 @@ def _items(design: GatherDesign, work: WorkStream, loads: np.ndarray, offered: n
     leaves = work.final | work.last
     some = np.flatnonzero(load)
     span = int(last[-1] - last[some[0]] + load[some[0]]) if len(some) else 0
-    return np.array(taken, np.int64), int(load.sum()), last[leaves], last[work.release] + 3, span
+    return np.array(taken, np.int64), int(load.sum()), last[leaves], last[work.release] + 4, span
 
 
 def _rows(design: GatherDesign, work: WorkStream, loads: np.ndarray, offered: np.ndarray | None):
@@ -207,7 +208,7 @@ def _rows(design: GatherDesign, work: WorkStream, loads: np.ndarray, offered: np
             steps.add(start, done)
             low = high
         if close < count:
-            end = max(goes + 1, int(finish.max()), begin)
+            end = max(goes + 1 + (goes == begin - 1), int(finish.max()), begin)
             ends.append(end)
             begin = end + 1
             steps.close(end)

@@ -12,7 +12,7 @@ from bitkiln.hw.spconv.engine import SpConvEngine
 from bitkiln.models.cost.spconv_core import layer_cost
 from bitkiln.models.design.spconv import GatherDesign, MapDesign
 from bitkiln.models.design.spconv_core import SpConvDesign, SpConvJob
-from bitkiln.models.design.spconv_registers import SPCONV_ERRORS, spconv_job_registers, spconv_registers
+from bitkiln.models.design.spconv_registers import spconv_job_registers, spconv_registers
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.golden.spconv import canonicalise, decode_keys, generative2, stride3
 from bitkiln.models.golden.spconv_features import conv_layer
@@ -81,8 +81,10 @@ def test_networks_equal_golden(models, name):
         program = compile_network(design, run, keep=everything(run))
         plain = check_program(design, program, models[name], seed=SEED)
         stalled = check_program(design, program, models[name], stalls=STALLS, seed=SEED)
-        assert {key: value for key, value in plain.counters.items() if key not in ("CYCLES", "SEARCH")} == \
-            {key: value for key, value in stalled.counters.items() if key not in ("CYCLES", "SEARCH")}
+        # With pack row a pair that comes late can make its row wait, and lanes with it.
+        timed = {"CYCLES", "SEARCH", *["IDLE"] * (design.gather.pack == "row")}
+        assert {key: value for key, value in plain.counters.items() if key not in timed} == \
+            {key: value for key, value in stalled.counters.items() if key not in timed}
         assert plain.counters["PAIRS"] == sum(each.map.pairs * each.layer.outputs // design.gather.outputs
                                               for each in run.layers)
         checked += sum(each.size for each in program.expected.values())
@@ -198,8 +200,8 @@ def test_generative_and_parents_only(models):
 
 
 @pytest.mark.parametrize("what", ["unsorted", "overflow", "rejected"])
-def test_errors_raise_their_flag_and_give_no_output(models, what):
-    """A cloud that is refused: no request, no feature, the flag with its job, until the error is cleared."""
+def test_a_refused_cloud_gives_no_output(models, what):
+    """No request and no feature until the error is cleared, and the next cloud finds its own voxels."""
     design = DESIGNS["int8"]
     model, rng = models["int8"], np.random.default_rng(SEED)
     net = encoder_decoder("small", (4,), 4)
@@ -219,19 +221,11 @@ def test_errors_raise_their_flag_and_give_no_output(models, what):
         indices = indices[np.sort(np.append(np.arange(len(indices)), 7))]
     job = replace(load.job, strict=what == "rejected")
     jobs = pack_jobs(design, [job, *(step.job for step in rest)])
-    features = np.zeros(len(indices), np.uint64)
-    found = model.run({"job": jobs, "voxel": pack_voxels(indices), "feature": features}, {},
-                      held={"blocked": 0, "count_level": 0, "count_tree": 0, "clear_counters": 0}, partial=True,
-                      timeout=5000, limit=20000, sample={"job": ["problem"]})
-    # Alone, the engine only reports; `blocked` is the register file's answer. With it nothing goes on.
-    blocked = model.run({"job": jobs, "voxel": pack_voxels(indices), "feature": features}, {},
-                        held={"blocked": 1, "count_level": 0, "count_tree": 0, "clear_counters": 0})
-    assert not len(blocked.outputs["o"]) and not len(blocked.outputs["request"])
-    assert blocked.ports["busy"] == 0 and found is not None
-    one = model.run({"job": jobs[:1], "voxel": pack_voxels(indices), "feature": features}, {},
-                    held={"blocked": 0, "count_level": 0, "count_tree": 0, "clear_counters": 0},
-                    sample={"voxel": ["problem"]})
-    assert one.ports["busy"] == 0 and SPCONV_ERRORS[what]
+    # `blocked` is the register file's answer to `failed`; the codes are read over AXI in sim/benches/spconv.py.
+    found = model.run({"job": jobs, "voxel": pack_voxels(indices), "feature": np.zeros(len(indices), np.uint64)}, {},
+                      held={"blocked": 1, "count_level": 0, "count_tree": 0, "clear_counters": 0})
+    assert not len(found.outputs["o"]) and not len(found.outputs["request"])
+    assert found.ports["busy"] == 0 and found.ports["voxels"] == len(indices)
     # A good cloud afterwards works.
     check_program(design, program, model)
 
