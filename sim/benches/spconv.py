@@ -10,6 +10,7 @@ import logging
 import random
 import time
 import warnings
+from dataclasses import replace
 
 import cocotb
 import numpy as np
@@ -187,33 +188,45 @@ async def networks(dut) -> None:
     bench.report(checked)
 
 
+def _refused(program: Program, design: SpConvDesign, what: str) -> tuple[SpConvJob, np.ndarray]:
+    """A load that the core must refuse, and its voxels."""
+    load = program.steps[0]
+    indices = decode_keys(load.keys, load.depth)
+    if what == "unsorted":
+        return load.job, indices[::-1]
+    if what == "overflow":
+        return load.job, decode_keys(np.arange(design.map.capacity + 3), load.depth)
+    return replace(load.job, strict=True), np.repeat(indices, 2, axis=0)[:-1]
+
+
 @cocotb.test()
 async def errors(dut) -> None:
-    """Voxels out of order raise ERROR; what follows gives nothing until it is cleared; then all works again."""
+    """Clouds that are refused raise ERROR; what follows gives nothing until it is cleared; then all works again."""
     bench = await _begin(dut)
     bench.stall(0.2)
     design, program = bench.design, _program(bench, "encoder-decoder", bench.seed)
-    load = program.steps[0]
+    rest = program.steps[1:]
     await bench.write("IRQ_ENABLE", error=1)
-    wrong = decode_keys(load.keys, load.depth)[::-1]
-    bench.send_voxels(wrong)
-    bench.send_features(load.features)
-    await bench.start(load.job)
-    bench.layers = {step.job.tag: step for step in program.steps if step.layer is not None}
-    for step in program.steps[1:]:
-        await bench.start(step.job)
-    for _ in range(PATIENCE):
-        if not (await bench.read("STATUS"))["busy"]:
-            break
-    error = await bench.read("ERROR")
-    assert error["code"] == SPCONV_ERRORS["unsorted"], error
-    assert int(dut.irq.value) == 1
-    assert bench.sink.empty() and bench.asked.empty()
-    await bench.write("ERROR", 0)
-    await bench.write("IRQ", 7)
-    await ClockCycles(dut.aclk, 2)
-    assert int(dut.irq.value) == 0
-    checked = await bench.run(program)
+    checked = 0
+    for tag, what in enumerate(("unsorted", "overflow", "rejected"), 77):
+        job, wrong = _refused(program, design, what)
+        bench.send_voxels(wrong)
+        bench.send_features(np.zeros((len(wrong), job.in_groups * design.gather.lanes), np.int64))
+        await bench.start(replace(job, tag=tag))
+        for step in rest:
+            await bench.start(step.job)
+        for _ in range(PATIENCE):
+            if not (await bench.read("STATUS"))["busy"]:
+                break
+        status, error = await bench.read("STATUS"), await bench.read("ERROR")
+        assert status["error"] and error == {"code": SPCONV_ERRORS[what], "tag": tag}, (what, status, error)
+        assert int(dut.irq.value) == 1
+        assert bench.sink.empty() and bench.asked.empty()
+        await bench.write("ERROR", 0)
+        await bench.write("IRQ", 7)
+        await ClockCycles(dut.aclk, 2)
+        assert int(dut.irq.value) == 0
+        checked += await bench.run(program)
     # More jobs than there is room for.
     store = program.steps[-1].job
     bench.sink.clear_pause_generator()
