@@ -140,8 +140,9 @@ def _place(design: SpConvDesign, run: NetworkRun, keep: tuple[str, ...]) -> tupl
 def compile_network(design: SpConvDesign, run: NetworkRun, *, keep: tuple[str, ...] = ()) -> Program:
     """Place the tensors of a network and make its jobs.
 
-    Each level's voxels are one tree's where the network only halves by 2x2x2; 3x3x3 with stride 2 takes the second
-    tree for its outputs, whose voxels the driver sends.
+    The voxels of all stages are levels of one tree where each stage has the octants of the one before. Where it has not
+    (3x3x3 with stride 2 that dilates, edges that are dropped) its voxels are the other tree's, and the driver sends
+    them.
 
     Parameters
     ----------
@@ -172,7 +173,13 @@ def compile_network(design: SpConvDesign, run: NetworkRun, *, keep: tuple[str, .
             raise BitkilnError("a tensor that does not begin a row of memory", where=layer.name, got=layer.source,
                                expected="the first part of a concatenation, or all of it")
         level = layer.stage - crossed
-        cross = layer.op == "stride3"
+        cross = False
+        if layer.op in ("down2", "stride3", "inverse2"):
+            octants = np.unique(run.clouds[layer.stage] >> 3)
+            cross = layer.op != "inverse2" and not np.array_equal(each.map.out_keys, octants)
+            if layer.op == "inverse2" and each.map.inputs != len(octants):
+                raise BitkilnError("no way back from another tree", where=layer.name, got="inverse2",
+                                   expected="inputs that are the octants of all outputs: down2 that keeps its edges")
         if cross:
             if design.trees < 2:
                 raise BitkilnError("this network needs a second tree", where="trees", got=design.trees, expected="2",

@@ -41,6 +41,8 @@ class Layer:
         Channels.
     stage : int
         How often the voxels of the source have been halved.
+    edge : str
+        Of ``down2``: the last slice of an odd side, ``keep`` or ``drop``.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Layer:
     inputs: int
     outputs: int
     stage: int
+    edge: str = "keep"
 
 
 @dataclass(frozen=True)
@@ -195,17 +198,18 @@ def run_network(design: SpConvDesign, net: SparseNetwork, cloud: Cloud, features
     if features.shape != (len(cloud.keys), net.inputs):
         raise BitkilnError("wrong shape", where="features", got=features.shape,
                            expected=f"({len(cloud.keys)}, {net.inputs})")
-    keys, depth = {0: cloud.keys}, {0: cloud.depth}
+    keys, depth, shape = {0: cloud.keys}, {0: cloud.depth}, {0: cloud.spatial_shape}
     tensors, runs = {"points": features}, []
     maps: dict[tuple[str, int], ConvMap] = {}
     for layer in net.layers:
         stage = layer.stage
         if (layer.op, stage) not in maps:
-            maps[layer.op, stage] = _map(layer.op, keys, depth, stage)
+            maps[layer.op, stage] = _map(layer, keys, depth, shape)
         found = maps[layer.op, stage]
         if layer.op in ("down2", "stride3"):
             keys.setdefault(stage + 1, found.out_keys)
             depth.setdefault(stage + 1, depth[stage] - 1)
+            shape.setdefault(stage + 1, tuple(max((side + (layer.edge == "keep")) // 2, 1) for side in shape[stage]))
         x = np.concatenate([tensors[part] for part in layer.source.split("+")], axis=1)
         offsets = 27 if layer.op in ("submanifold", "stride3") else 8
         side = 3 if offsets == 27 else 2
@@ -219,14 +223,16 @@ def run_network(design: SpConvDesign, net: SparseNetwork, cloud: Cloud, features
     return NetworkRun(net, keys, runs, tensors)
 
 
-def _map(op: str, keys: Mapping[int, np.ndarray], depth: Mapping[int, int], stage: int) -> ConvMap:
-    if op == "submanifold":
+def _map(layer: Layer, keys: Mapping[int, np.ndarray], depth: Mapping[int, int],
+         shape: Mapping[int, tuple[int, int, int]]) -> ConvMap:
+    stage = layer.stage
+    if layer.op == "submanifold":
         return submanifold(keys[stage], depth[stage])
-    if op == "down2":
-        return down2(keys[stage], depth[stage])
-    if op == "inverse2":
-        return inverse2(keys[stage])
-    return stride3(keys[stage], depth[stage], "dilate")
+    if layer.op == "down2":
+        return down2(keys[stage], depth[stage], shape[stage], layer.edge)
+    if layer.op == "inverse2":
+        return inverse2(keys[stage], keys[stage + 1])
+    return stride3(keys[stage], depth[stage], "dilate", shape[stage])
 
 
 def _weights(fmt, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

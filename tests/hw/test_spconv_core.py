@@ -59,10 +59,9 @@ def codes_of(design: SpConvDesign, rows: int, channels: int, rng: np.random.Gene
                       else values).astype(np.int64)
 
 
-def network_on(design: SpConvDesign, net: SparseNetwork, indices: np.ndarray, seed: int = SEED):
-    side = 1 << design.map.depth
-    cloud = canonicalise(np.asarray(indices, np.int64).reshape(-1, 4), (side,) * 3, design.map.batches,
-                         depth=design.map.depth)
+def network_on(design: SpConvDesign, net: SparseNetwork, indices: np.ndarray, seed: int = SEED, side: int = 0):
+    cloud = canonicalise(np.asarray(indices, np.int64).reshape(-1, 4), (side or 1 << design.map.depth,) * 3,
+                         design.map.batches, depth=design.map.depth)
     codes = codes_of(design, len(cloud), net.inputs, np.random.default_rng(seed))
     return run_network(design, net, cloud, codes, seed)
 
@@ -174,6 +173,35 @@ def test_batches_never_meet(models):
     conv = run.layers[0].map
     assert ((conv.out < rows) == (conv.inp < rows)).all()
     check_program(design, compile_network(design, run, keep=everything(run)), models["int8"])
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+def test_dropped_edges(models, batch):
+    """2x2x2 of an odd side without its last slice: the other tree holds the outputs, and the next layer goes on there.
+
+    The batch without voxels has no outputs, and is not searched.
+    """
+    design = DESIGNS["int8"]
+    side = (1 << design.map.depth) - 1
+    rng = np.random.default_rng(SEED + batch)
+    points = np.concatenate([rng.integers(0, side, (40, 3)), side - 1 - rng.integers(0, 2, (40, 3))])
+    layers = [Layer("stem", "submanifold", "points", "a", 4, 4, 0), Layer("down", "down2", "a", "b", 4, 4, 0, "drop"),
+              Layer("coarse", "submanifold", "b", "c", 4, 4, 1)]
+    net = SparseNetwork("edges", "", tuple(layers), 4)
+    indices = np.column_stack([np.full(len(points), batch), points])
+    run = network_on(design, net, indices, side=side)
+    dropped = len(run.clouds[0]) - run.layers[1].map.pairs
+    assert dropped >= 10 and len(run.clouds[1]) < len(np.unique(run.clouds[0] >> 3))
+    program = compile_network(design, run, keep=everything(run))
+    assert [step.job.cross for step in program.steps if step.layer] == [False, True, False]
+    check_program(design, program, models["int8"])
+    check_program(design, program, models["int8"], stalls=STALLS, seed=SEED)
+    # An even side has no edge to drop: its octants are the same tree's.
+    even = compile_network(design, network_on(design, net, indices, side=side + 1))
+    assert not any(step.job.cross for step in even.steps)
+    back = replace(net, layers=(*layers, Layer("up", "inverse2", "c", "d", 4, 4, 0)))
+    with pytest.raises(BitkilnError, match="no way back"):
+        compile_network(design, network_on(design, back, indices, side=side))
 
 
 def test_generative_and_parents_only(models):
