@@ -22,7 +22,7 @@ node of the level below.
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -34,6 +34,7 @@ from .compact_fetch import FRAMES, OctantFetch, frame_layout, window_word
 from .compact_leaves import LeafNodes, node_layout
 from .compact_schedule import CompactSchedule
 from .compact_window import WindowMemory, child_places, nodes_there, octant_halves, octants_wanted, window_bits
+from .descent_ports import Descent
 from .descent_step import bits
 from .layouts import row_layout, word_layout
 from .row_queue import RowQueue
@@ -41,11 +42,8 @@ from .row_queue import RowQueue
 __all__ = ["CompactDescent"]
 
 
-class CompactDescent(wiring.Component):
-    """Map search of one tree.
-
-    `models.cost.map_compact` has the exact cycles. A row of ``o`` has the eight nodes of the level above around an
-    output voxel; rows of a level ascend.
+class CompactDescent(Descent):
+    """Map search of one tree. `models.cost.map_compact` has the exact cycles.
 
     Parameters
     ----------
@@ -53,47 +51,14 @@ class CompactDescent(wiring.Component):
 
     Members
     -------
-    start : In(1)
-        Begin; while ``busy`` it has no effect. The other plain inputs are constant from ``start`` until ``busy`` falls.
-    busy : Out(1)
-        From the cycle after ``start`` until the last row is taken.
-    target : In
-        Level of the outputs, below ``depth``.
-    every : In(1)
-        Rows of the levels ``target`` .. ``depth - 1``, each as soon as it is known.
-    half : In(1)
-        Outputs are nodes ``n`` of the level above ``target`` instead, each with the surroundings of ``2 * n`` at
-        ``target``. Not with ``every``.
-    offset : In(1)
-        Outputs are those of another tree, whose level ``l`` is the searched tree's level ``l + 1``; it has a root for
-        each of the batches ``present``. With ``half`` outputs are its nodes of level ``target``; without it,
-        ``target`` is 1 or more and outputs are its nodes of level ``target - 1``.
-    roots : In
-        Of the searched tree.
-    present : In(batches)
-        Searched roots whose batches have outputs, by rank; all of them if it is not connected.
-    walk_tree : Out(1)
-        0: walk memories of the searched tree are read; 1: of the other tree.
     words_rows : Out(8 rows); words_read : Out(1); words : In(8 words)
-    walk_leaf_address, walk_upper_address : Out; walk_leaf_read, walk_upper_read : Out(1)
-    walk_leaf_mask, walk_upper_mask : In(8)
-        As `TreeStore` has them.
-    o : Out(stream of row_layout)
-        ``last`` with the last row. No output at all: one row with ``pair`` 0.
+        As `TreeStore` has them. The others are those of `Descent`.
     """
 
     def __init__(self, design: MapDesign):
-        self.design = design
         words = data.ArrayLayout(word_layout(design), 8)
-        members = {"start": In(1), "busy": Out(1), "target": In(design.level_bits), "every": In(1), "half": In(1),
-                   "offset": In(1), "roots": In(design.batch_bits + 1), "walk_tree": Out(1),
-                   "present": In(design.batches, init=(1 << design.batches) - 1),
-                   "words_rows": Out(data.ArrayLayout(bits(design.compact_rows), 8)), "words_read": Out(1),
-                   "words": In(words), "o": Out(stream.Signature(row_layout(design)))}
-        for name, count in (("leaf", design.held(1)), ("upper", design.walk_words)):
-            members |= {f"walk_{name}_address": Out(bits(count)), f"walk_{name}_read": Out(1),
-                        f"walk_{name}_mask": In(8)}
-        super().__init__(members)
+        super().__init__(design, {"words_rows": Out(data.ArrayLayout(bits(design.compact_rows), 8)),
+                                  "words_read": Out(1), "words": In(words)})
 
     @property
     def module_name(self) -> str:
@@ -101,10 +66,8 @@ class CompactDescent(wiring.Component):
 
     @property
     def parameters(self) -> dict:
-        d, plan = self.design, WindowPlan.of(self.design)
-        return {"depth": d.depth, "batch_bits": d.batch_bits, "capacity": d.capacity, "levels": list(d.levels),
-                "queue": d.queue, "rows": d.rows, "upper_windows": plan.upper_windows,
-                "leaf_windows": plan.leaf_windows}
+        plan = WindowPlan.of(self.design)
+        return super().parameters | {"upper_windows": plan.upper_windows, "leaf_windows": plan.leaf_windows}
 
     def _late(self, m: Module, value: Value, name: str, reset_less: bool = True) -> Signal:
         held = Signal(value.shape(), name=name, reset_less=reset_less)

@@ -22,13 +22,14 @@ by counting the nodes of its level.
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design.spconv import MapDesign
 
 from ..arith.pipeline import Pipeline
+from .descent_ports import Descent
 from .descent_schedule import Children, DescentSchedule, counted
 from .descent_step import bits, children_before, frame_layout, octants_around, sides_of
 from .layouts import row_layout, word_layout
@@ -37,11 +38,8 @@ from .row_queue import RowQueue
 __all__ = ["ParityDescent"]
 
 
-class ParityDescent(wiring.Component):
-    """Map search of one tree.
-
-    `models.cost.map_search` has the exact cycles. A row of ``o`` has the eight nodes of the level above around an
-    output voxel; rows of a level ascend.
+class ParityDescent(Descent):
+    """Map search of one tree. `models.cost.map_search` has the exact cycles.
 
     Parameters
     ----------
@@ -49,58 +47,20 @@ class ParityDescent(wiring.Component):
 
     Members
     -------
-    start : In(1)
-        Begin; while ``busy`` it has no effect. The other plain inputs are constant from ``start`` until ``busy`` falls.
-    busy : Out(1)
-        From the cycle after ``start`` until the last row is taken.
-    target : In
-        Level of the outputs, below ``depth``.
-    every : In(1)
-        Rows of the levels ``target`` .. ``depth - 1``, each as soon as it is known.
-    half : In(1)
-        Outputs are nodes ``n`` of the level above ``target`` instead, each with the surroundings of ``2 * n`` at
-        ``target``. Not with ``every``.
-    offset : In(1)
-        Outputs are those of another tree, whose level ``l`` is the searched tree's level ``l + 1``; it has a root for
-        each of the batches ``present``. With ``half`` outputs are its nodes of level ``target``; without it,
-        ``target`` is 1 or more and outputs are its nodes of level ``target - 1``.
-    roots : In
-        Of the searched tree.
-    present : In(batches)
-        With ``offset``, searched roots whose batches have outputs, by rank; else, and if not connected, all.
-    walk_tree : Out(1)
-        0: walk memories of the searched tree are read; 1: of the other tree.
     leaf_rows, upper_rows : Out(8 rows); leaf_read, upper_read : Out(1); leaf_words, upper_words : In(8 words)
-    walk_leaf_address, walk_upper_address : Out; walk_leaf_read, walk_upper_read : Out(1)
-    walk_leaf_mask, walk_upper_mask : In(8)
-        As `TreeStore` has them.
-    o : Out(stream of row_layout)
-        ``last`` with the last row. No output at all: one row with ``pair`` 0.
+        As `TreeStore` has them. The others are those of `Descent`.
     """
 
     def __init__(self, design: MapDesign):
-        self.design = design
-        members = {"start": In(1), "busy": Out(1), "target": In(design.level_bits), "every": In(1), "half": In(1),
-                   "offset": In(1), "roots": In(design.batch_bits + 1), "walk_tree": Out(1),
-                   "present": In(design.batches, init=(1 << design.batches) - 1),
-                   "o": Out(stream.Signature(row_layout(design)))}
-        for name, rows, words in (("leaf", design.leaf_rows, design.held(1)),
-                                  ("upper", design.upper_rows, design.walk_words)):
-            members |= {f"{name}_rows": Out(data.ArrayLayout(bits(rows), 8)), f"{name}_read": Out(1),
-                        f"{name}_words": In(data.ArrayLayout(word_layout(design), 8)),
-                        f"walk_{name}_address": Out(bits(words)), f"walk_{name}_read": Out(1),
-                        f"walk_{name}_mask": In(8)}
-        super().__init__(members)
+        search: dict[str, wiring.Member] = {}
+        for name, rows in (("leaf", design.leaf_rows), ("upper", design.upper_rows)):
+            search |= {f"{name}_rows": Out(data.ArrayLayout(bits(rows), 8)), f"{name}_read": Out(1),
+                       f"{name}_words": In(data.ArrayLayout(word_layout(design), 8))}
+        super().__init__(design, search)
 
     @property
     def module_name(self) -> str:
         return f"parity_descent_{self.design.name}"
-
-    @property
-    def parameters(self) -> dict:
-        d = self.design
-        return {"depth": d.depth, "batch_bits": d.batch_bits, "capacity": d.capacity, "levels": list(d.levels),
-                "queue": d.queue, "rows": d.rows}
 
     def elaborate(self, platform) -> Module:
         m = Module()
