@@ -16,7 +16,7 @@ from bitkiln.models.design.spconv import GatherDesign
 
 from .gather_layouts import pair_layout, step_layout
 
-__all__ = ["ItemIssue", "offset_by", "place_of"]
+__all__ = ["Issue", "ItemIssue", "offset_by", "place_of"]
 
 WITHOUT_CHAIN = 8     # bits of a mask whose lowest one is found by LUTs alone
 
@@ -41,34 +41,38 @@ def offset_by(base: Value, place: Value, groups: int) -> Value:
     return Cat(place[:shift], base[shift:]) if groups == 1 << shift else base + place
 
 
-class ItemIssue(wiring.Component):
-    """Steps of the lanes with ``pack`` item.
-
-    A pair takes as many cycles as the lane with the most channels that are not zero; one without any, which begins or
-    ends something, takes one.
+class Issue(wiring.Component):
+    """Pairs to steps of the lanes.
 
     Members
     -------
     i : In(stream of pair_layout)
     run : In(1)
-        Without it nothing moves.
+        Without it no step is taken.
     valid : Out(1); o : Out(step_layout)
         A step is taken in this cycle.
     released : Out(1)
-        With it the weights of a tile are read for the last time.
+        The weights of a tile have been read for the last time, now or before.
     busy, stall : Out(1)
-        A pair is inside; it waits for ``run``.
+        A pair or a row is inside; it waits for ``run``.
     """
 
     def __init__(self, design: GatherDesign):
         self.design = design
         super().__init__({"i": In(stream.Signature(pair_layout(design))), "run": In(1), "valid": Out(1),
-                          "o": Out(step_layout(design)), "released": Out(1), "busy": Out(1),
-                          "stall": Out(1)})
+                          "o": Out(step_layout(design)), "released": Out(1), "busy": Out(1), "stall": Out(1)})
 
     @property
     def module_name(self) -> str:
         return f"{self.design.name}_issue"
+
+
+class ItemIssue(Issue):
+    """Steps of the lanes with ``pack`` item.
+
+    A pair takes as many cycles as the lane with the most channels that are not zero; one without any, which begins or
+    ends something, takes one. ``released`` comes with the last step that reads the tile.
+    """
 
     def elaborate(self, platform) -> Module:
         m = Module()

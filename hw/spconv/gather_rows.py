@@ -14,7 +14,7 @@ place in each queue, when the row's last pair has come.
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -23,8 +23,7 @@ from bitkiln.models.design.spconv import GatherDesign
 from ..dequant.queue import Queue
 from ..emit import shared
 from .features import word_bits
-from .gather_issue import offset_by, place_of
-from .gather_layouts import pair_layout, step_layout
+from .gather_issue import Issue, offset_by, place_of
 from .layouts import work_layout
 from .weights import weight_bits
 
@@ -93,35 +92,13 @@ class LaneQueue(wiring.Component):
         return m
 
 
-class RowIssue(wiring.Component):
+class RowIssue(Issue):
     """Steps of the lanes with ``pack`` row.
 
     A row ends in the cycle in which its slowest lane does, at the earliest in the cycle after its last pair came (two
-    after it, where that came as the row before ended); the next row goes on in the next cycle.
-
-    Members
-    -------
-    i : In(stream of pair_layout)
-        ``first`` and ``slot`` mean nothing: a row begins where the last one ended.
-    run : In(1)
-        Without it no lane moves.
-    valid : Out(1); o : Out(step_layout)
-        A step is taken in this cycle.
-    released : Out(1)
-        The weights of a tile have been read for the last time, now or before.
-    busy, stall : Out(1)
-        A pair or a row is inside; it waits for ``run``.
+    after it, where that came as the row before ended); the next row goes on in the next cycle. ``first`` and
+    ``slot`` of a pair mean nothing: a row begins where the last one ended.
     """
-
-    def __init__(self, design: GatherDesign):
-        self.design = design
-        super().__init__({"i": In(stream.Signature(pair_layout(design))), "run": In(1), "valid": Out(1),
-                          "o": Out(step_layout(design)), "released": Out(1), "busy": Out(1),
-                          "stall": Out(1)})
-
-    @property
-    def module_name(self) -> str:
-        return f"{self.design.name}_issue"
 
     def elaborate(self, platform) -> Module:
         m = Module()
