@@ -92,7 +92,7 @@ def _print(report) -> None:
     count = s["voxels"]
     table("map search of one 3x3x3 layer", ["method", "cycles", "per voxel", "words read", "comparators"],
           [[row["name"], f"{row['cycles']:,}", f"{row['cycles'] / count:.2f}",
-            "" if row["words"] is None else f"{row['words']:,}", row["comparators"]] for row in report.search],
+            f"{row['words']:,}", row["comparators"]] for row in report.search],
           right=(1, 2, 3, 4))
     rows = []
     for name, op, zeros, cost in report.layers:

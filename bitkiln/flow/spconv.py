@@ -143,7 +143,7 @@ def _search(design: MapDesign, keys: np.ndarray, depth: int) -> list[dict[str, A
     tree = build_tree(keys, depth)
     found = descent_cycles(design, tree)
     rows = [{"name": "octree descent, two engines (RTL)", "cycles": int(found.rows[-1]) + 1 if len(found.rows) else 0,
-             "words": None, "comparators": 0, "notes": "exact; the tree is built while its voxels come"}]
+             "words": found.words_read, "comparators": 0, "notes": "exact; the tree is built while its voxels come"}]
     return rows + [{"name": f"{short}: {cost.name}", "cycles": cost.cycles, "words": cost.words_read,
                     "comparators": cost.comparators, "notes": cost.notes}
                    for short, cost in all_costs(keys, depth).items()]

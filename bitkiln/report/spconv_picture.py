@@ -16,7 +16,7 @@ LEVELS = 5      # of the octree, from the voxels up
 SIZE = (13, 5.2)
 HEIGHT_MAP, NODE_COLOUR = "viridis", "#3b6ea5"
 BARS = {"work": ("#3b6ea5", "products"), "idle": ("#c8d6e5", "lanes without work"),
-        "stall": ("#d98e4a", "waiting for weights or maps")}
+        "stall": ("#d98e4a", "waiting: output stage, weights, maps")}
 
 
 def _pyplot():
