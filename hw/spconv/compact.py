@@ -35,8 +35,7 @@ from .compact_leaves import LeafNodes, node_layout
 from .compact_schedule import CompactSchedule
 from .compact_window import WindowMemory, child_places, nodes_there, octant_halves, octants_wanted, window_bits
 from .descent_ports import Descent
-from .descent_step import bits
-from .layouts import row_layout, word_layout
+from .layouts import bits, row_layout, word_layout
 from .row_queue import RowQueue
 
 __all__ = ["CompactDescent"]

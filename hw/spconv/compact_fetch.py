@@ -22,8 +22,8 @@ from bitkiln.models.design.spconv import MapDesign
 
 from .compact_leaves import by_halves, lowest, number_of, rank_bits, several
 from .compact_window import PLACE_BITS, octant_places, window_bits
-from .descent_step import bits, children_before
-from .layouts import word_layout
+from .descent_step import children_before
+from .layouts import bits, word_layout
 
 __all__ = ["FRAMES", "OctantFetch", "butterfly_controls", "frame_layout", "window_word"]
 

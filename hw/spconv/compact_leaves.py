@@ -18,7 +18,7 @@ from bitkiln.models.design.spconv import MapDesign
 from bitkiln.models.design.spconv_windows import WindowPlan
 
 from .compact_window import window_bits
-from .descent_step import bits
+from .layouts import bits
 
 __all__ = ["LeafNodes", "by_halves", "lowest", "node_layout", "number_of", "of_hot", "rank_bits", "several"]
 

@@ -24,7 +24,7 @@ from bitkiln.models.design.spconv_windows import WindowPlan
 
 from .compact_leaves import by_halves, lowest, node_layout, number_of, of_hot, rank_bits, several
 from .compact_window import window_bits
-from .descent_step import bits
+from .layouts import bits
 
 __all__ = ["CompactSchedule"]
 

@@ -22,7 +22,7 @@ from amaranth.lib.wiring import In, Out
 from bitkiln.models.design.spconv import MapDesign
 from bitkiln.models.design.spconv_windows import WindowPlan
 
-from .descent_step import bits
+from .layouts import bits
 
 __all__ = ["WindowMemory", "child_places", "nodes_there", "octant_halves", "octant_places", "octants_wanted",
            "window_bits"]

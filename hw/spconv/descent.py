@@ -31,8 +31,8 @@ from bitkiln.models.design.spconv import MapDesign
 from ..arith.pipeline import Pipeline
 from .descent_ports import Descent
 from .descent_schedule import Children, DescentSchedule, counted
-from .descent_step import bits, children_before, frame_layout, octants_around, sides_of
-from .layouts import row_layout, word_layout
+from .descent_step import children_before, frame_layout, octants_around, sides_of
+from .layouts import bits, row_layout, word_layout
 from .row_queue import RowQueue
 
 __all__ = ["ParityDescent"]

@@ -9,8 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design.spconv import MapDesign
 
-from .descent_step import bits
-from .layouts import row_layout
+from .layouts import bits, row_layout
 
 __all__ = ["Descent"]
 

@@ -18,7 +18,8 @@ from amaranth.lib.wiring import In, Out
 from bitkiln.models.design.spconv import MapDesign
 
 from ..arith.pipeline import Pipeline
-from .descent_step import bits, children_before
+from .descent_step import children_before
+from .layouts import bits
 
 __all__ = ["Children", "DescentSchedule", "counted"]
 

@@ -22,14 +22,11 @@ from amaranth.lib import data
 
 from bitkiln.models.design.spconv import MapDesign
 
-__all__ = ["bits", "children_before", "frame_layout", "octants_around", "sides_of"]
+from .layouts import bits
+
+__all__ = ["children_before", "frame_layout", "octants_around", "sides_of"]
 
 AXES = (2, 1, 0)
-
-
-def bits(count: int) -> int:
-    """Of an address among so many."""
-    return max((count - 1).bit_length(), 1)
 
 
 def frame_layout(design: MapDesign, leaf: bool | None = None) -> data.StructLayout:

@@ -21,6 +21,8 @@ from amaranth.lib.wiring import In, Out
 from bitkiln.models.design.spconv import GatherDesign
 from bitkiln.models.formats import Format, Special
 
+from .layouts import bits
+
 __all__ = ["FeatureStore", "NO_COLLISION", "group_bits", "is_something", "row_bits", "word_bits"]
 
 # Nothing is read in the cycle that writes it, or what is read does not matter. Yosys would otherwise put a comparator
@@ -30,17 +32,17 @@ NO_COLLISION = {"no_rw_check": 1}
 
 def word_bits(design: GatherDesign) -> int:
     """Of the address of a word of features."""
-    return max((design.feature_words - 1).bit_length(), 1)
+    return bits(design.feature_words)
 
 
 def row_bits(design: GatherDesign) -> int:
     """Of the address of a mask."""
-    return max((design.mask_rows - 1).bit_length(), 1)
+    return bits(design.mask_rows)
 
 
 def group_bits(design: GatherDesign) -> int:
     """Of the place of a word within its row."""
-    return max((design.groups - 1).bit_length(), 1)
+    return bits(design.groups)
 
 
 def is_something(fmt: Format, code: Value) -> Value:

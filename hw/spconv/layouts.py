@@ -7,10 +7,15 @@ from amaranth.lib import data
 
 from bitkiln.models.design.spconv import OFFSET_BITS, GatherDesign, MapDesign, TableDesign
 
-__all__ = ["ITEM_FIELDS", "command_layout", "hits_layout", "item_layout", "kept_layout", "key_layout",
+__all__ = ["ITEM_FIELDS", "bits", "command_layout", "hits_layout", "item_layout", "kept_layout", "key_layout",
            "node_write_layout", "row_layout", "voxel_layout", "word_layout", "work_layout"]
 
 COORDINATE_BITS = 32
+
+
+def bits(count: int) -> int:
+    """Of an address among so many."""
+    return max((count - 1).bit_length(), 1)
 
 
 def voxel_layout() -> data.StructLayout:
@@ -45,8 +50,8 @@ def node_write_layout(design: MapDesign, *, leaf: bool) -> data.StructLayout:
     rows = design.leaf_rows if leaf else design.upper_rows
     if design.search == "compact":
         rows = design.compact_base(2) if leaf else design.compact_rows
-    return data.StructLayout({"walk": max((walk - 1).bit_length(), 1), "bank": 3,
-                              "row": max((rows - 1).bit_length(), 1), "mask": 8, "base": design.index_bits})
+    return data.StructLayout({"walk": bits(walk), "bank": 3, "row": bits(rows), "mask": 8,
+                              "base": design.index_bits})
 
 
 def row_layout(design: MapDesign) -> data.StructLayout:
@@ -81,9 +86,8 @@ def work_layout(design: GatherDesign) -> data.StructLayout:
     ``release``: the last one to use its weight tile for now (the cache may fill its place).
     """
     return data.StructLayout({"in": design.index_bits, "out": design.index_bits + 3,
-                              "weight": max((design.weight_tiles - 1).bit_length(), 1),
-                              "slot": max((design.slots - 1).bit_length(), 1), "first": 1, "final": 1, "pair": 1,
-                              "release": 1, "last": 1})
+                              "weight": bits(design.weight_tiles), "slot": bits(design.slots), "first": 1, "final": 1,
+                              "pair": 1, "release": 1, "last": 1})
 
 
 def command_layout(design: TableDesign) -> data.StructLayout:

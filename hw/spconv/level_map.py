@@ -20,7 +20,7 @@ from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design.spconv import MapDesign
 
-from .layouts import item_layout
+from .layouts import bits, item_layout
 
 __all__ = ["LevelMap", "LevelOp"]
 
@@ -71,9 +71,8 @@ class LevelMap(wiring.Component):
         self.design = design
         super().__init__({"start": In(1), "op": In(LevelOp), "level": In(design.level_bits),
                           "count": In(design.count_bits),
-                          "walk_leaf_address": Out(max((design.held(1) - 1).bit_length(), 1)), "walk_leaf_read": Out(1),
-                          "walk_leaf_mask": In(8),
-                          "walk_upper_address": Out(max((design.walk_words - 1).bit_length(), 1)),
+                          "walk_leaf_address": Out(bits(design.held(1))), "walk_leaf_read": Out(1),
+                          "walk_leaf_mask": In(8), "walk_upper_address": Out(bits(design.walk_words)),
                           "walk_upper_read": Out(1), "walk_upper_mask": In(8),
                           "o": Out(stream.Signature(item_layout(design))), "busy": Out(1)})
 

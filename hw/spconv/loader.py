@@ -11,7 +11,7 @@ from bitkiln.models.design.spconv_core import TAG_BITS, SpConvDesign
 
 from ..dequant.queue import Queue
 from ..emit import shared
-from .layouts import kept_layout
+from .layouts import bits, kept_layout
 from .output import feature_write_layout, record_layout, tensor_layout
 
 __all__ = ["FeatureLoader", "FeatureReader", "WeightLoader", "request_layout", "word_stream_layout"]
@@ -173,12 +173,9 @@ class WeightLoader(wiring.Component):
             "start": In(1), "part": In(8), "tag": In(TAG_BITS), "channels": In(self.channel_bits),
             "fetch": In(stream.Signature(fetch_layout)), "loaded": Out(1), "ready": Out(1),
             "request": Out(stream.Signature(request_layout())), "i": In(stream.Signature(design.weight_bits)),
-            "record_write": Out(1), "record_at": Out(max((g.outputs - 1).bit_length(), 1)),
-            "record": Out(record_layout()), "weight_write": Out(1),
-            "weight_lane": Out(max((g.lanes - 1).bit_length(), 1)),
-            "weight_slot": Out(max((g.weight_tiles - 1).bit_length(), 1)),
-            "weight_group": Out(max((g.groups - 1).bit_length(), 1)),
-            "weight_codes": Out(g.outputs * g.weight.bits)})
+            "record_write": Out(1), "record_at": Out(bits(g.outputs)), "record": Out(record_layout()),
+            "weight_write": Out(1), "weight_lane": Out(bits(g.lanes)), "weight_slot": Out(bits(g.weight_tiles)),
+            "weight_group": Out(bits(g.groups)), "weight_codes": Out(g.outputs * g.weight.bits)})
 
     @property
     def module_name(self) -> str:

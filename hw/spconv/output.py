@@ -22,6 +22,7 @@ from ..arith.delay import DelayLine
 from ..emit import shared
 from ..mac.output import OutputLane
 from .gather_layouts import sum_layout
+from .layouts import bits
 
 __all__ = ["RowOutput", "feature_write_layout", "record_layout", "tensor_layout"]
 
@@ -37,15 +38,15 @@ def record_layout() -> data.StructLayout:
 def tensor_layout(design: SpConvDesign) -> data.StructLayout:
     """A tensor on the chip: first word, words from row to row, word within the row, first mask row."""
     g = design.gather
-    return data.StructLayout({"base": max((g.feature_words - 1).bit_length(), 1), "stride": STRIDE_BITS,
-                              "group": STRIDE_BITS, "mask": max((g.mask_rows - 1).bit_length(), 1)})
+    return data.StructLayout({"base": bits(g.feature_words), "stride": STRIDE_BITS, "group": STRIDE_BITS,
+                              "mask": bits(g.mask_rows)})
 
 
 def feature_write_layout(design: SpConvDesign) -> data.StructLayout:
     """One word of features on its way into memory: address, codes by lane; mask row and word within it."""
     g, tensor = design.gather, tensor_layout(design)
     return data.StructLayout({"word": tensor["base"].shape, "codes": data.ArrayLayout(g.activation.bits, g.lanes),
-                              "row": tensor["mask"].shape, "group": max((g.groups - 1).bit_length(), 1)})
+                              "row": tensor["mask"].shape, "group": bits(g.groups)})
 
 
 class RowOutput(wiring.Component):
@@ -82,7 +83,7 @@ class RowOutput(wiring.Component):
         self.latency = 1 + self.lane.latency + ADDRESS_EDGES
         super().__init__({"i": In(stream.Signature(sum_layout(g))), "tensor": In(tensor_layout(design)),
                           "clamp": In(1), "clamp_low": In(32), "clamp_high": In(32), "record_write": In(1),
-                          "record_at": In(max((g.outputs - 1).bit_length(), 1)), "record": In(record_layout()),
+                          "record_at": In(bits(g.outputs)), "record": In(record_layout()),
                           "write": Out(1), "feature": Out(feature_write_layout(design)), "finished": Out(1),
                           "invalid": Out(1)})
 
@@ -96,7 +97,7 @@ class RowOutput(wiring.Component):
         m = Module()
         design, g, lanes = self.design, self.design.gather, self.design.output_lanes
         steps, sums = self.steps, self.i.payload
-        step_bits = max((steps - 1).bit_length(), 1)
+        step_bits = bits(steps)
 
         # One step a cycle while a row is there.
         step, following, ends = Signal(step_bits), Signal(step_bits), Signal()

@@ -24,15 +24,11 @@ from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design.spconv import MapDesign
 
-from .layouts import node_write_layout, word_layout
+from .layouts import bits, node_write_layout, word_layout
 
 __all__ = ["TreeStore"]
 
 BANKS = 8
-
-
-def _bits(rows: int) -> int:
-    return max((rows - 1).bit_length(), 1)
 
 
 class TreeStore(wiring.Component):
@@ -70,11 +66,11 @@ class TreeStore(wiring.Component):
         members = {"leaf_en": In(1), "leaf": In(node_write_layout(design, leaf=True)),
                    "upper_en": In(1), "upper": In(node_write_layout(design, leaf=False))}
         for name, words in (("walk_leaf", design.held(1)), ("walk_upper", design.walk_words)):
-            members |= {f"{name}_address": In(_bits(words)), f"{name}_read": In(1), f"{name}_mask": Out(8)}
+            members |= {f"{name}_address": In(bits(words)), f"{name}_read": In(1), f"{name}_mask": Out(8)}
         searches = (("words", design.compact_rows),) if design.search == "compact" else (
             ("leaf", design.leaf_rows), ("upper", design.upper_rows))
         for name, rows in searches:
-            members |= {f"{name}_rows": In(data.ArrayLayout(_bits(rows), BANKS)), f"{name}_read": In(1),
+            members |= {f"{name}_rows": In(data.ArrayLayout(bits(rows), BANKS)), f"{name}_read": In(1),
                         "words" if name == "words" else f"{name}_words":
                         Out(data.ArrayLayout(word_layout(design), BANKS))}
         super().__init__(members)

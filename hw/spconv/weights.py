@@ -19,17 +19,14 @@ from amaranth.lib.wiring import In, Out
 from bitkiln.models.design.spconv import GatherDesign
 
 from .features import NO_COLLISION
+from .layouts import bits
 
-__all__ = ["WeightStore", "lane_bits", "weight_bits"]
-
-
-def lane_bits(design: GatherDesign) -> int:
-    return max((design.lanes - 1).bit_length(), 1)
+__all__ = ["WeightStore", "weight_bits"]
 
 
 def weight_bits(design: GatherDesign) -> int:
     """Of the address of a word of weights."""
-    return max((design.weight_tiles * design.groups - 1).bit_length(), 1)
+    return bits(design.weight_tiles * design.groups)
 
 
 class WeightStore(wiring.Component):
@@ -54,7 +51,7 @@ class WeightStore(wiring.Component):
         self.design = design
         codes = data.ArrayLayout(design.weight.bits, design.outputs)
         super().__init__({
-            "write_en": In(1), "write_lane": In(lane_bits(design)), "write_address": In(weight_bits(design)),
+            "write_en": In(1), "write_lane": In(bits(design.lanes)), "write_address": In(weight_bits(design)),
             "write_codes": In(codes), "read_en": In(design.lanes),
             "read_address": In(data.ArrayLayout(weight_bits(design), design.lanes)),
             "codes": Out(data.ArrayLayout(codes, design.lanes))})
