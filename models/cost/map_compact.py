@@ -25,6 +25,7 @@ import numpy as np
 from ..design.spconv import MapDesign
 from ..design.spconv_windows import WindowPlan
 from ..golden.spconv_cloud import Tree
+from .map_search import SearchCycles
 from .map_windows import LevelWork, all_work
 
 __all__ = ["CompactCycles", "busiest", "compact_cycles"]
@@ -35,32 +36,21 @@ STEP = 8            # from a child of a node to a child of that child, at best
 
 
 @dataclass(frozen=True)
-class CompactCycles:
-    """A search whose rows are always taken.
+class CompactCycles(SearchCycles):
+    """`SearchCycles`, and what its units did.
 
     Attributes
     ----------
-    rows : int64 ndarray
-        Cycle in which each row leaves, counted from that of ``start``; ``busy`` falls after the last one.
-    level : int64 ndarray
-        Of each row.
     outputs, nodes, octants : int
         Rows of the target level; nodes passed on above it; octants fetched, each reading eight banks.
     words : int
         Words in these octants that a window has a place for.
     """
 
-    rows: np.ndarray
-    level: np.ndarray
     outputs: int
     nodes: int
     octants: int
     words: int
-
-    @property
-    def cycles(self) -> int:
-        """From ``start`` until the last row has left."""
-        return int(self.rows[-1])
 
 
 def busiest(cycles: CompactCycles) -> int:

@@ -27,7 +27,7 @@ from ..design.spconv import MapDesign
 from ..errors import BitkilnError
 from ..golden.spconv import Tree
 
-__all__ = ["PER_LEVEL", "DescentCycles", "descent_bound", "descent_cycles", "single_engine"]
+__all__ = ["PER_LEVEL", "DescentCycles", "SearchCycles", "descent_bound", "descent_cycles", "single_engine"]
 
 STEP = 5            # cycles from a visit until the node's own children can be visited
 LEAF = STEP + 1     # the same for voxels
@@ -39,7 +39,7 @@ PER_LEVEL = 16
 
 
 @dataclass(frozen=True)
-class DescentCycles:
+class SearchCycles:
     """A search whose rows are always taken.
 
     Attributes
@@ -48,23 +48,33 @@ class DescentCycles:
         Cycle in which each row leaves, counted from that of ``start``; ``busy`` falls after the last one.
     level : int64 ndarray
         Of each row.
+    """
+
+    rows: np.ndarray
+    level: np.ndarray
+
+    @property
+    def cycles(self) -> int:
+        """From ``start`` until the last row has left."""
+        return int(self.rows[-1]) if len(self.rows) else 0
+
+
+@dataclass(frozen=True)
+class DescentCycles(SearchCycles):
+    """`SearchCycles`, and what its engines did.
+
+    Attributes
+    ----------
     upper, leaf : int
         Visits of nodes above the voxels, roots among them, and of voxels.
     upper_idle, leaf_idle : int
         Cycles without a visit, up to the last one of each engine.
     """
 
-    rows: np.ndarray
-    level: np.ndarray
     upper: int
     leaf: int
     upper_idle: int
     leaf_idle: int
-
-    @property
-    def cycles(self) -> int:
-        """From ``start`` until the last row has left."""
-        return int(self.rows[-1]) if len(self.rows) else 0
 
     @property
     def words_read(self) -> int:
