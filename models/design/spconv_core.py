@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -125,7 +126,6 @@ class SpConvDesign:
     def name(self) -> str:
         """Verilog module name; carries every parameter that changes the netlist."""
         g = self.gather
-        import hashlib
         text = "_".join([self.map.name, g.name, f"p{self.pinned}", f"o{self.output_lanes}", f"q{self.queue}"])
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         return f"spconv_{g.activation.name}_{g.lanes}x{g.outputs}_{g.pack}_n{self.map.capacity}_t{self.trees}_{digest}"
