@@ -11,7 +11,7 @@ from functools import cached_property
 
 from ..errors import BitkilnError, nearest
 from ..formats import Format, get_format
-from .dot import _integer
+from .checks import check_integer
 from .weights import BITMOD_TYPES, WeightType, weight_type
 
 __all__ = ["ACTIVATIONS", "SCALES", "BitSerialDesign", "is_serial_pe", "split_serial_pe"]
@@ -130,7 +130,7 @@ class BitSerialDesign:
         for key, low, high in (("lanes", 1, MAX_LANES), ("rows", 1, MAX_SIDE), ("columns", 1, MAX_SIDE),
                                ("guard", 0, 16), ("mantissa", 8, 32), ("group", 1, MAX_GROUP),
                                ("groups", 1, MAX_GROUPS), ("zero_point", 0, 8), ("pipeline", 0, 2)):
-            _integer(getattr(self, key), key, low, high)
+            check_integer(getattr(self, key), key, low, high)
         if self.accumulate != "exact":
             if fmt.name == "int8":
                 raise BitkilnError("contradictory options", where="accumulate", got=self.accumulate,

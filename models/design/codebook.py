@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import BitkilnError, nearest
 from ..formats import Format, get_format
-from .dot import _integer
+from .checks import check_integer
 
 __all__ = ["LEVELS", "SCALES", "STORES", "CodebookDesign", "dynamic_levels"]
 
@@ -79,9 +79,9 @@ class CodebookDesign:
                                expected=f"an int, fixed, minifloat or posit format of {MIN_OUTPUT_BITS} to "
                                         f"{MAX_OUTPUT_BITS} bits")
         object.__setattr__(self, "output", fmt)
-        _integer(self.lanes, "lanes", 1, MAX_LANES)
-        _integer(self.code_bits, "code_bits", *CODE_BITS)
-        _integer(self.tables, "tables", 1, MAX_TABLES)
+        check_integer(self.lanes, "lanes", 1, MAX_LANES)
+        check_integer(self.code_bits, "code_bits", *CODE_BITS)
+        check_integer(self.tables, "tables", 1, MAX_TABLES)
         for key, choices in (("scale", SCALES), ("store", STORES)):
             if getattr(self, key) not in choices:
                 raise BitkilnError(f"unknown {key}", where=key, got=getattr(self, key), expected=", ".join(choices),
@@ -91,7 +91,7 @@ class CodebookDesign:
                                expected="false but with scale uint8, int8 or table8")
         if self.word_bits is None:
             object.__setattr__(self, "word_bits", self.chunk_bits)
-        _integer(self.word_bits, "word_bits", fmt.bits, MAX_WORD_BITS)
+        check_integer(self.word_bits, "word_bits", fmt.bits, MAX_WORD_BITS)
         if self.word_bits % self.chunk_bits:
             raise BitkilnError("a word of broken chunks", where="word_bits", got=self.word_bits,
                                expected=f"a multiple of lanes times entry: {self.chunk_bits}")

@@ -7,8 +7,9 @@ from functools import cached_property
 
 from ..errors import BitkilnError, nearest
 from ..formats import Format, get_format
+from .checks import check_integer
 from .codebook import FAMILIES, STORES, CodebookDesign
-from .dot import Accumulator, _integer
+from .dot import Accumulator
 from .matmul import ArrayDesign
 from .morphable import Mode, MorphableDesign
 
@@ -76,7 +77,7 @@ class CodebookArrayDesign:
         if self.weight.bits > self.activation.bits:
             raise BitkilnError("weights wider than activations", where="weight", got=self.weight.name,
                                expected=f"at most the {self.activation.bits} bits of {self.activation.name}")
-        _integer(self.block, "block", 1, MAX_BLOCK)
+        check_integer(self.block, "block", 1, MAX_BLOCK)
         if self.accumulator is None:
             floats = {self.activation.name, self.weight.name} & set(FLOATS)
             put(self, "accumulator", "fp32" if floats else "exact")
@@ -89,7 +90,7 @@ class CodebookArrayDesign:
             chunks = max(USUAL_BLOCK // self.lanes - array.latency, 1)
             fits = [n for n in range(1, self.columns + 1) if self.columns % n == 0]
             put(self, "result_lanes", next((n for n in fits if self.rows * self.columns // n <= chunks), fits[-1]))
-        _integer(self.result_lanes, "result_lanes", 1, self.columns)
+        check_integer(self.result_lanes, "result_lanes", 1, self.columns)
         if self.columns % self.result_lanes:
             raise BitkilnError("does not divide the columns", where="result_lanes", got=self.result_lanes,
                                expected=f"a divisor of {self.columns}")

@@ -8,7 +8,7 @@ from functools import cached_property
 from ..errors import BitkilnError
 from ..formats import Format, get_format
 from .bitserial import BitSerialDesign
-from .dot import _integer
+from .checks import check_integer
 from .layouts import GroupLayout, packing_of
 
 __all__ = ["DequantDesign", "DequantJob"]
@@ -67,7 +67,7 @@ class DequantDesign:
             raise BitkilnError("bus too narrow", where="bus_bytes", got=f"{8 * self.bus_bytes} bits",
                                expected=f"at least {8 * next(b for b in BUSES if 8 * b >= widest)} bits: a chunk of "
                                         "the lanes must fit a word")
-        _integer(self.k_chunks, "k_chunks", 16, 1 << 14)
+        check_integer(self.k_chunks, "k_chunks", 16, 1 << 14)
         object.__setattr__(self, "output", get_format(self.output, where="output"))
         if self.output.name != "fp32" and not _can_leave(self.output):
             raise BitkilnError("no output stage for this format", where="output", got=self.output.name,
@@ -134,7 +134,7 @@ class DequantJob:
         array = design.array
         for name, low, high in (("group", 1, array.group), ("channels", 1, MAX_JOB), ("rows", 1, array.rows),
                                 ("k", 1, MAX_JOB)):
-            _integer(getattr(self, name), name, low, high)
+            check_integer(getattr(self, name), name, low, high)
         if self.chunks(array.lanes) > design.k_chunks:
             raise BitkilnError("K does not fit the activation buffer", where="k", got=self.k,
                                expected=f"at most {design.k_chunks} chunks of {array.lanes} lanes",

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from ..errors import BitkilnError, nearest
 from ..formats import Format, Minifloat, get_format
+from .checks import check_integer
 
 __all__ = ["Accumulator", "DotDesign", "parse_pe", "ACCUMULATORS", "MAX_LANES", "MAX_PIPELINE"]
 
@@ -15,14 +16,6 @@ MULTIPLIERS = ("chains", "luts", "operator")
 MAX_LANES = 64
 MAX_PIPELINE = 6
 MAX_ACCUMULATOR_BITS = 2048
-
-
-def _integer(value: object, where: str, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise BitkilnError("not an integer", where=where, got=value, expected=f"an integer {low} to {high}")
-    if not low <= value <= high:
-        raise BitkilnError("out of range", where=where, got=value, expected=f"{low} to {high}")
-    return value
 
 
 @dataclass(frozen=True)
@@ -52,9 +45,9 @@ class Accumulator:
         if self.kind not in ACCUMULATORS:
             raise BitkilnError("unknown accumulator", where="accumulator.kind", got=self.kind,
                                expected="exact, fp32 or int32", help=nearest(self.kind, ACCUMULATORS))
-        _integer(self.depth, "accumulator.depth", 1, 1 << 24)
+        check_integer(self.depth, "accumulator.depth", 1, 1 << 24)
         if self.bits is not None:
-            _integer(self.bits, "accumulator.bits", 2, MAX_ACCUMULATOR_BITS)
+            check_integer(self.bits, "accumulator.bits", 2, MAX_ACCUMULATOR_BITS)
             if self.kind != "exact":
                 raise BitkilnError("contradictory options", where="accumulator.bits", got=self.bits,
                                    expected=f"no width with kind {self.kind} (it is 32 bits)")
@@ -147,8 +140,8 @@ class DotDesign:
         if not self.specials:
             for key in ("activation", "weight"):
                 object.__setattr__(self, key, _all_finite(getattr(self, key)))
-        _integer(self.lanes, "lanes", 1, MAX_LANES)
-        _integer(self.pipeline, "pipeline", 0, MAX_PIPELINE)
+        check_integer(self.lanes, "lanes", 1, MAX_LANES)
+        check_integer(self.pipeline, "pipeline", 0, MAX_PIPELINE)
         if self.multiplier not in MULTIPLIERS:
             raise BitkilnError("unknown multiplier", where="multiplier", got=self.multiplier,
                                expected="chains, luts or operator", help=nearest(self.multiplier, MULTIPLIERS))

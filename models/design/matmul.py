@@ -10,8 +10,9 @@ from numbers import Real
 
 import numpy as np
 
-from ..errors import BitkilnError, nearest
+from ..errors import BitkilnError
 from ..formats import Format, get_format, get_group_format
+from .checks import check_choice, check_integer, check_power_of_two
 from .limits import INTEGER_BITS, MAX_SHAPE, MAX_SHIFT, MULTIPLIER_BITS, RAW_WIDTHS, RECORD_BITS
 from .morphable import WORD_BITS, Mode, MorphableDesign
 from .output import BLOCK_LOOP, output_latency
@@ -25,19 +26,6 @@ OUTPUT_FAMILIES = ("int", "minifloat", "posit")
 MAX_CHOICES = 15    # modes, outputs, block formats: the registers count them in 4 bits
 MAX_NAME = 120
 DRAIN_CYCLES = 48
-
-
-def _check_int(value: object, where: str, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise BitkilnError("not an integer", where=where, got=value, expected=f"an integer {low} to {high}")
-    if not low <= value <= high:
-        raise BitkilnError("out of range", where=where, got=value, expected=f"{low} to {high}")
-
-
-def _check_choice(value: object, where: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise BitkilnError("unknown choice", where=where, got=value, expected=" or ".join(choices),
-                           help=nearest(str(value), list(choices)))
 
 
 def _names(value: object, where: str) -> tuple[str, ...]:
@@ -80,10 +68,10 @@ class ArrayDesign:
     links: str = "broadcast"
 
     def __post_init__(self):
-        _check_int(self.rows, "array.rows", 1, 64)
-        _check_int(self.columns, "array.columns", 1, 64)
-        _check_choice(self.dataflow, "array.dataflow", ("output", "weight"))
-        _check_choice(self.links, "array.links", ("broadcast", "systolic"))
+        check_integer(self.rows, "array.rows", 1, 64)
+        check_integer(self.columns, "array.columns", 1, 64)
+        check_choice(self.dataflow, "array.dataflow", ("output", "weight"))
+        check_choice(self.links, "array.links", ("broadcast", "systolic"))
 
     @property
     def latency(self) -> int:
@@ -153,9 +141,8 @@ class MatmulDesign:
         if self.array.dataflow != "output":
             raise BitkilnError("the core needs an output-stationary array", where="array.dataflow",
                                got=self.array.dataflow, expected="output")
-        _check_int(self.k_words, "k_words", 16, 4096)
-        if self.k_words & (self.k_words - 1):
-            raise BitkilnError("not a power of two", where="k_words", got=self.k_words, expected="16, 32, ... 4096")
+        check_integer(self.k_words, "k_words", 16, 4096)
+        check_power_of_two(self.k_words, "k_words", "16, 32, ... 4096")
         if self.bus_bits not in (32, 64, 128, 256, 512):
             raise BitkilnError("unknown bus width", where="bus_bits", got=self.bus_bits,
                                expected="32, 64, 128, 256 or 512")
@@ -166,14 +153,12 @@ class MatmulDesign:
             wanted = math.ceil(self.array.rows * self.array.columns / self._drain_cycles())
             fits = [1 << n for n in range(7) if self.array.columns % (1 << n) == 0]
             put(self, "output_lanes", next((lanes for lanes in fits if lanes >= wanted), fits[-1]))
-        _check_int(self.output_lanes, "output_lanes", 1, self.array.columns)
+        check_integer(self.output_lanes, "output_lanes", 1, self.array.columns)
         if self.array.columns % self.output_lanes:
             raise BitkilnError("does not divide the columns", where="output_lanes", got=self.output_lanes,
                                expected=f"a divisor of {self.array.columns}")
-        if self.output_lanes & (self.output_lanes - 1):
-            raise BitkilnError("not a power of two", where="output_lanes", got=self.output_lanes,
-                               expected="1, 2, 4, ... dividing the columns")
-        _check_int(self.queue, "queue", 1, 4)
+        check_power_of_two(self.output_lanes, "output_lanes", "1, 2, 4, ... dividing the columns")
+        check_integer(self.queue, "queue", 1, 4)
         if len(pe.modes) > MAX_CHOICES:
             raise BitkilnError("too many", where="array.pe.modes", got=len(pe.modes),
                                expected=f"at most {MAX_CHOICES}")
@@ -191,7 +176,7 @@ class MatmulDesign:
             if not self.rules:
                 raise BitkilnError("no output rule", where="rules", got="[]", expected=" or ".join(RULES))
             for rule in self.rules:
-                _check_choice(rule, "rules", RULES)
+                check_choice(rule, "rules", RULES)
         put(self, "block", _names(self.block, "block"))
         for name in self.block:
             group = get_group_format(name, where="block")
@@ -226,7 +211,7 @@ class MatmulDesign:
             raise BitkilnError("integer requantisation does not apply", where="rules", got="integer",
                                expected=f"an int format among the outputs and a mode with sums of at most "
                                         f"{INTEGER_BITS} bits", help="leave it out")
-        _check_int(self.address_bits, "address_bits", 16, 64)
+        check_integer(self.address_bits, "address_bits", 16, 64)
         if self.descriptors:
             self._check_tiles_in_memory()
 
@@ -381,32 +366,32 @@ class Job:
         """This job, validated for a core; raises BitkilnError on what the core would refuse."""
         mode = design.pe.modes[design.pe.index(self.mode, "job.mode")]
         for key in ("m", "k", "n"):
-            _check_int(getattr(self, key), f"job.{key}", 1, MAX_SHAPE)
+            check_integer(getattr(self, key), f"job.{key}", 1, MAX_SHAPE)
         if self.k > design.max_k(mode):
             raise BitkilnError("K too large for one job", where="job.k", got=self.k,
                                expected=f"at most {design.max_k(mode)} in mode {mode.name}",
                                help="split K over jobs with accumulate")
-        _check_choice(self.rule, "job.rule", design.rules)
-        _check_choice(self.order, "job.order", ORDERS)
+        check_choice(self.rule, "job.rule", design.rules)
+        check_choice(self.order, "job.order", ORDERS)
         if self.rule != "raw":
-            _check_choice(self.output, "job.output", design.outputs)
+            check_choice(self.output, "job.output", design.outputs)
         if self.rule == "integer":
             if design.floating or self.block or get_format(self.output).family != "int" \
                     or design.pe.dot(mode).accumulator_bits > INTEGER_BITS:
                 raise BitkilnError("integer requantisation does not apply", where="job.rule", got=self.mode,
                                    expected=f"an integer output and sums of at most {INTEGER_BITS} bits",
                                    help="use rule float")
-            _check_int(self.scale, "job.scale", 0, (1 << MULTIPLIER_BITS) - 1)
-            _check_int(self.shift, "job.shift", 0, MAX_SHIFT)
+            check_integer(self.scale, "job.scale", 0, (1 << MULTIPLIER_BITS) - 1)
+            check_integer(self.shift, "job.shift", 0, MAX_SHIFT)
             for limit in self.clamp or ():
-                _check_int(limit, "job.clamp", -(1 << 31), (1 << 31) - 1)
+                check_integer(limit, "job.clamp", -(1 << 31), (1 << 31) - 1)
         elif self.rule == "float":
             for value, where in ((self.scale, "job.scale"), *((limit, "job.clamp") for limit in self.clamp or ())):
                 _check_number(value, where)
         if self.clamp is not None and len(self.clamp) != 2:
             raise BitkilnError("not a pair", where="job.clamp", got=self.clamp, expected="(low, high)")
-        _check_int(self.zero_point, "job.zero_point", -(1 << 15), (1 << 15) - 1)
-        _check_int(self.bias_shift, "job.bias_shift", 0, 15)
+        check_integer(self.zero_point, "job.zero_point", -(1 << 15), (1 << 15) - 1)
+        check_integer(self.bias_shift, "job.bias_shift", 0, 15)
         for flag in ("bias", "accumulate"):
             if getattr(self, flag) and not getattr(design, flag):
                 raise BitkilnError("this core was built without it", where=f"job.{flag}", got="true", expected="false")
@@ -416,7 +401,7 @@ class Job:
             if not design.block:
                 raise BitkilnError("this core was built without it", where="job.block", got=self.block,
                                    expected="no block scales")
-            _check_choice(self.block, "job.block", design.block)
+            check_choice(self.block, "job.block", design.block)
             element = get_group_format(self.block).element.name
             if self.mode != element:
                 raise BitkilnError("contradictory options", where="job.block", got=self.mode,

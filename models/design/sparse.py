@@ -8,7 +8,8 @@ from functools import cached_property
 from ..errors import BitkilnError, nearest
 from ..formats import Format, get_format
 from .bitserial import BitSerialDesign
-from .dot import Accumulator, DotDesign, _integer
+from .checks import check_integer, check_power_of_two
+from .dot import Accumulator, DotDesign
 
 __all__ = ["ACTIVATIONS", "VALUES", "SparseDesign", "SumDesign"]
 
@@ -64,12 +65,11 @@ class SparseDesign:
         for key, low, high in (("value_exponent", -64, 64), ("lanes", 1, MAX_LANES), ("rows", 1, MAX_SIDE),
                                ("columns", 1, MAX_SIDE), ("tile", 1, MAX_TILE), ("depth", 1, MAX_DEPTH),
                                ("queue", 2, MAX_QUEUE)):
-            _integer(getattr(self, key), key, low, high)
+            check_integer(getattr(self, key), key, low, high)
         if self.tile % self.lanes:
             raise BitkilnError("a tile of broken chunks", where="tile", got=self.tile,
                                expected=f"a multiple of the {self.lanes} lanes")
-        if self.queue & (self.queue - 1):
-            raise BitkilnError("not a power of two", where="queue", got=self.queue, expected="2, 4, 8, ...")
+        check_power_of_two(self.queue, "queue", "2, 4, 8, ...")
 
     def with_options(self, **options) -> SparseDesign:
         """A copy with some parameters changed."""

@@ -8,9 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from ..errors import BitkilnError, nearest
+from ..errors import BitkilnError
 from ..formats import Format, get_format
-from .dot import Accumulator, DotDesign, _integer
+from .checks import check_choice, check_integer, check_power_of_two
+from .dot import Accumulator, DotDesign
 
 __all__ = ["CacheDesign", "GatherDesign", "KERNEL_OFFSETS", "MapDesign", "OFFSET_BITS", "PACKS", "SEARCHES",
            "TableDesign"]
@@ -23,17 +24,6 @@ PACKS = ("item", "row")
 # Share of the voxels that a level of the tree holds by default, level 1 first: more than on any frame measured
 # (docs/spconv.md), except very sparse indoor ones.
 _SHARES = (0.75, 0.5, 0.25, 0.125, 0.0625, 0.0625)
-
-
-def _power_of_two(value: int, where: str) -> None:
-    if value & (value - 1):
-        raise BitkilnError("not a power of two", where=where, got=value, expected="1, 2, 4, 8, ...")
-
-
-def _choice(value: object, where: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise BitkilnError("unknown choice", where=where, got=value, expected=" or ".join(choices),
-                           help=nearest(value, choices))
 
 
 @dataclass(frozen=True)
@@ -72,10 +62,10 @@ class MapDesign:
     def __post_init__(self):
         for key, low, high in (("depth", 1, MAX_DEPTH), ("batch_bits", 0, MAX_BATCH_BITS),
                                ("capacity", 8, MAX_CAPACITY), ("queue", 2, 64), ("rows", 2, 1024)):
-            _integer(getattr(self, key), key, low, high)
+            check_integer(getattr(self, key), key, low, high)
         for key in ("queue", "rows"):
-            _power_of_two(getattr(self, key), key)
-        _choice(self.search, "search", SEARCHES)
+            check_power_of_two(getattr(self, key), key)
+        check_choice(self.search, "search", SEARCHES)
         grid = [self.batches << 3 * (self.depth - level) for level in range(1, self.depth + 1)]
         if self.levels is None:
             shares = [*_SHARES, *[_SHARES[-1]] * self.depth][:self.depth]
@@ -86,7 +76,7 @@ class MapDesign:
             raise BitkilnError("wrong number of levels", where="levels", got=len(self.levels),
                                expected=f"{self.depth}, one for each level above the voxels")
         for at, (held, most) in enumerate(zip(self.levels, grid, strict=True), 1):
-            _integer(held, f"levels[{at - 1}]", 1, min(self.capacity, most))
+            check_integer(held, f"levels[{at - 1}]", 1, min(self.capacity, most))
 
     def with_options(self, **options) -> MapDesign:
         """A copy with some parameters changed."""
@@ -211,10 +201,10 @@ class TableDesign:
     epoch_bits: int = 12
 
     def __post_init__(self):
-        _integer(self.size, "size", 2, 64)
-        _power_of_two(self.size, "size")
-        _integer(self.index_bits, "index_bits", 3, 24)
-        _integer(self.epoch_bits, "epoch_bits", 1, 16)
+        check_integer(self.size, "size", 2, 64)
+        check_power_of_two(self.size, "size")
+        check_integer(self.index_bits, "index_bits", 3, 24)
+        check_integer(self.epoch_bits, "epoch_bits", 1, 16)
         if not isinstance(self.half, bool):
             raise BitkilnError("not a truth value", where="half", got=self.half, expected="true or false")
 
@@ -312,10 +302,10 @@ class GatherDesign:
         for key, low, high in (("lanes", 1, 64), ("outputs", 1, 64), ("channels", 1, 1024), ("window", 2, 32),
                                ("slots", 1, 1024), ("feature_words", 1, 1 << 24), ("mask_rows", 1, 1 << 22),
                                ("weight_tiles", 1, 4096), ("index_bits", 3, 24)):
-            _integer(getattr(self, key), key, low, high)
+            check_integer(getattr(self, key), key, low, high)
         for key in ("lanes", "outputs", "window", "slots"):
-            _power_of_two(getattr(self, key), key)
-        _choice(self.pack, "pack", PACKS)
+            check_power_of_two(getattr(self, key), key)
+        check_choice(self.pack, "pack", PACKS)
         if self.channels % self.lanes:
             raise BitkilnError("a broken word of channels", where="channels", got=self.channels,
                                expected=f"a multiple of the {self.lanes} lanes")
@@ -392,9 +382,9 @@ class CacheDesign:
     def __post_init__(self):
         for key, low, high in (("tiles", 0, KERNEL_OFFSETS), ("tile_rows", 1, 1024), ("index_bits", 3, 24),
                                ("ahead", 2, 64)):
-            _integer(getattr(self, key), key, low, high)
+            check_integer(getattr(self, key), key, low, high)
         for key in ("tile_rows", "ahead"):
-            _power_of_two(getattr(self, key), key)
+            check_power_of_two(getattr(self, key), key)
 
     def with_options(self, **options) -> CacheDesign:
         """A copy with some parameters changed."""

@@ -6,8 +6,9 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from ..errors import BitkilnError, nearest
-from .dot import Accumulator, _integer
+from ..errors import BitkilnError
+from .checks import check_choice, check_integer, check_power_of_two
+from .dot import Accumulator
 from .matmul import ArrayDesign, MatmulDesign
 from .morphable import Mode, MorphableDesign
 from .spconv import KERNEL_OFFSETS, CacheDesign, GatherDesign, MapDesign
@@ -58,10 +59,9 @@ class SpConvDesign:
         gather = self.gather
         for key, low, high in (("pinned", 0, KERNEL_OFFSETS), ("trees", 1, 2), ("output_lanes", 1, 64),
                                ("queue", 2, 64)):
-            _integer(getattr(self, key), key, low, high)
+            check_integer(getattr(self, key), key, low, high)
         for key in ("output_lanes", "queue"):
-            if getattr(self, key) & (getattr(self, key) - 1):
-                raise BitkilnError("not a power of two", where=key, got=getattr(self, key), expected="1, 2, 4, 8, ...")
+            check_power_of_two(getattr(self, key), key)
         if gather.outputs % gather.lanes:
             raise BitkilnError("outputs do not fill words of features", where="gather.outputs", got=gather.outputs,
                                expected=f"a multiple of the {gather.lanes} lanes")
@@ -203,32 +203,30 @@ class SpConvJob:
 
     def check(self, design: SpConvDesign) -> SpConvJob:
         """This job, validated for a core; raises BitkilnError on what the core would refuse."""
-        for key, choices in (("kind", KINDS), ("op", OPS)):
-            if getattr(self, key) not in choices:
-                raise BitkilnError("unknown choice", where=f"job.{key}", got=getattr(self, key),
-                                   expected=" or ".join(choices), help=nearest(getattr(self, key), choices))
+        check_choice(self.kind, "job.kind", KINDS)
+        check_choice(self.op, "job.op", OPS)
         g, m = design.gather, design.map
-        _integer(self.tree, "job.tree", 0, design.trees - 1)
-        _integer(self.level, "job.level", 0, m.depth - (self.op in ("down2", "inverse2", "stride3")))
+        check_integer(self.tree, "job.tree", 0, design.trees - 1)
+        check_integer(self.level, "job.level", 0, m.depth - (self.op in ("down2", "inverse2", "stride3")))
         if self.cross and (design.trees < 2 or self.level or self.op not in ("down2", "stride3")):
             raise BitkilnError("no outputs of another tree", where="job.cross", got="true",
                                expected="down2 or stride3 at level 0, in a core of two trees")
         if self.kind == "load":
-            _integer(self.batches, "job.batches", 1, m.batches)
+            check_integer(self.batches, "job.batches", 1, m.batches)
             for axis, size in zip("xyz", self.shape, strict=True):
-                _integer(size, f"job.shape.{axis}", 1, 1 << m.depth)
-            _integer(self.in_groups, "job.in_groups", 0, g.groups)
+                check_integer(size, f"job.shape.{axis}", 1, 1 << m.depth)
+            check_integer(self.in_groups, "job.in_groups", 0, g.groups)
         else:
-            _integer(self.in_groups, "job.in_groups", 1, MAX_GROUPS if self.kind == "store" else g.groups)
+            check_integer(self.in_groups, "job.in_groups", 1, MAX_GROUPS if self.kind == "store" else g.groups)
         for key, high in (("in_base", g.feature_words - 1), ("out_base", g.feature_words - 1),
                           ("in_mask", g.mask_rows - 1), ("out_mask", g.mask_rows - 1),
                           ("rows", 8 * m.capacity), ("pinned", (1 << KERNEL_OFFSETS) - 1),
                           ("tag", (1 << TAG_BITS) - 1)):
-            _integer(getattr(self, key), f"job.{key}", 0, high)
+            check_integer(getattr(self, key), f"job.{key}", 0, high)
         for key in ("in_stride", "out_stride"):
-            _integer(getattr(self, key), f"job.{key}", 1, MAX_GROUPS)
-        _integer(self.out_group, "job.out_group", 0, MAX_GROUPS)
-        _integer(self.passes, "job.passes", 1, MAX_PASSES)
+            check_integer(getattr(self, key), f"job.{key}", 1, MAX_GROUPS)
+        check_integer(self.out_group, "job.out_group", 0, MAX_GROUPS)
+        check_integer(self.passes, "job.passes", 1, MAX_PASSES)
         if self.pinned.bit_count() > design.pinned:
             raise BitkilnError("too many pinned tiles", where="job.pinned", got=self.pinned.bit_count(),
                                expected=f"at most {design.pinned}")

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import BitkilnError, nearest
+from ..design.checks import check_choice
+from ..errors import BitkilnError
 from .spconv_cloud import (
     DIGIT,
     Cloud,
@@ -116,7 +117,7 @@ def down2(keys: np.ndarray, depth: int, spatial_shape: tuple[int, int, int] | No
     ``keep`` takes them as if S were one more.
     """
     keys, shape = _halved(keys, depth, spatial_shape)
-    _choice(edge, "edge", EDGES)
+    check_choice(edge, "edge", EDGES)
     inp = np.arange(len(keys))
     if edge == "drop":
         inp = inp[inside(decode_keys(keys, depth), tuple(side // 2 * 2 for side in shape))]
@@ -158,7 +159,7 @@ def stride3(keys: np.ndarray, depth: int, mode: str = "dilate",
     output ``q``, an odd one ``2q + 1`` meets ``q`` (offset 1) and ``q + 1`` (offset -1).
     """
     keys, shape = _halved(keys, depth, spatial_shape)
-    _choice(mode, "mode", MODES)
+    check_choice(mode, "mode", MODES)
     parts = []
     for ahead in range(8):      # axes along which the output is q + 1
         inp = np.flatnonzero(keys & ahead == ahead)
@@ -185,12 +186,6 @@ def _halved(keys: np.ndarray, depth: int, spatial_shape: object) -> tuple[np.nda
     if spatial_shape is not None and not inside(decode_keys(keys, depth), shape).all():
         raise BitkilnError("voxels outside the grid", where="keys", expected=f"coordinates inside {shape}")
     return keys, shape
-
-
-def _choice(value: object, where: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise BitkilnError("unknown choice", where=where, got=value, expected=" or ".join(choices),
-                           help=nearest(value, choices))
 
 
 def rulebook(map: ConvMap) -> tuple[np.ndarray, np.ndarray]:
