@@ -46,6 +46,8 @@ def synth(
     dont_use: Annotated[list[str] | None, typer.Option(help="Cell (or glob) to avoid (asic); may be repeated.")] = None,
     booth: Annotated[bool, typer.Option("--booth", help="Booth multipliers (asic).")] = False,
     dsp: Annotated[bool, typer.Option("--dsp", help="Allow DSP blocks (FPGA).")] = False,
+    sram_words: Annotated[int, typer.Option(
+        min=0, help="Memories of so many words are SRAM macros, not in the area (asic); 0: none.")] = 0,
     period_ps: Annotated[int, typer.Option(min=1, max=1_000_000, help="Delay target of ABC [ps] (asic).")] = 1000,
     seeds: Annotated[int, typer.Option(min=0, max=101, help="Place-and-route runs; 0 for none.")] = 5,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of metrics.json.",
@@ -67,7 +69,7 @@ def synth(
     from ..flow.measure import measure
 
     metrics, path = measure(resolved, target=target, liberty=liberty or (), dont_use=dont_use or (),
-                            booth=booth, dsp=dsp, period_ps=period_ps,
+                            booth=booth, dsp=dsp, period_ps=period_ps, sram_words=sram_words,
                             seeds=seeds, folder=output, progress=progress)
     if json:
         echo_json(metrics.as_dict())

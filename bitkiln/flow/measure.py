@@ -18,7 +18,7 @@ __all__ = ["measure"]
 
 
 def measure(resolved: Resolved, *, target: str | None = None, liberty: Sequence[Path] = (), booth: bool = False,
-            dsp: bool = False, period_ps: int = 1000, dont_use: Sequence[str] = (), seeds: int = 5,
+            dsp: bool = False, period_ps: int = 1000, dont_use: Sequence[str] = (), sram_words: int = 0, seeds: int = 5,
             folder: Path | None = None, progress: Callable[[str], None] = lambda text: None,
             ) -> tuple[Metrics, Path]:
     """Measure a design and write ``metrics.json``.
@@ -28,7 +28,7 @@ def measure(resolved: Resolved, *, target: str | None = None, liberty: Sequence[
     resolved : Resolved
     target : str, optional
         Wins over the design's ``target``; without both ``ecp5`` (``asic`` where a liberty file is given).
-    liberty, booth, dsp, period_ps, dont_use :
+    liberty, booth, dsp, period_ps, dont_use, sram_words :
         See `synthesise`.
     seeds : int
         Place-and-route runs; 0 for none.
@@ -47,9 +47,10 @@ def measure(resolved: Resolved, *, target: str | None = None, liberty: Sequence[
     asic = target.lower() == "asic"
     if not asic:
         get_target(target, where="--target")
-        if liberty or booth:
-            raise BitkilnError("contradictory options", where="--liberty" if liberty else "--booth",
-                               got=f"with target {target}", expected="target asic")
+        if liberty or booth or sram_words:
+            where = "--liberty" if liberty else "--booth" if booth else "--sram-words"
+            raise BitkilnError("contradictory options", where=where, got=f"with target {target}",
+                               expected="target asic")
     if asic and dsp:
         raise BitkilnError("contradictory options", where="--dsp", got="with target asic", expected="an FPGA target")
     if asic and not liberty:
@@ -72,7 +73,7 @@ def measure(resolved: Resolved, *, target: str | None = None, liberty: Sequence[
     progress(f"synthesis for {target}")
     if asic:
         parts = [synthesise(verilog, resolved.name, "asic", booth=booth, liberty=list(liberty), period_ps=period_ps,
-                            dont_use=dont_use)]
+                            dont_use=dont_use, sram_words=sram_words)]
     else:
         parts = [synthesise(verilog, resolved.name, target, dsp=dsp)]
         if seeds:

@@ -38,12 +38,13 @@ dnsize -D {period}
 stime -d
 """
 
+MACRO = "SRAM"                         # cell type of a memory that is left to a macro
 SKY130_EXCLUDED = "*lpflow*"          # power-gating cells: no logic of ours uses them
 
 
 def synthesise(verilog: str, top: str, target: str = "ecp5", *, dsp: bool = False, booth: bool = False,
                liberty: Path | Sequence[Path] | None = None, period_ps: int = 1000, dont_use: Sequence[str] = (),
-               keep: Store | None = None) -> Metrics:
+               sram_words: int = 0, keep: Store | None = None) -> Metrics:
     """Map ``verilog`` onto ``target``.
 
     Parameters
@@ -64,6 +65,9 @@ def synthesise(verilog: str, top: str, target: str = "ecp5", *, dsp: bool = Fals
         Delay target of ABC [ps] (``asic``).
     dont_use : sequence of str
         Cell names or globs that the mapping avoids (``asic``).
+    sram_words : int
+        Memories of so many words or more are SRAM macros (``asic``): left out of the area, their bits counted; 0: every
+        memory is flip-flops.
     keep : Store, optional
         Where results are kept (default: the working folder's store).
 
@@ -72,7 +76,8 @@ def synthesise(verilog: str, top: str, target: str = "ecp5", *, dsp: bool = Fals
     Metrics
         FPGA: ``lut``, ``carry``, ``ff``, ... [cells]. ASIC: ``area`` and ``area_sequential`` [um2],
         ``delay`` [ps] of the longest combinational path between flip-flops and ports without wires,
-        ``area_at_delay`` [um2] of the netlist that the delay belongs to.
+        ``area_at_delay`` [um2] of the netlist that the delay belongs to; with ``sram_words`` also ``sram`` [bits] and
+        ``sram_macros``, a memory each.
 
     Raises
     ------
@@ -81,11 +86,12 @@ def synthesise(verilog: str, top: str, target: str = "ecp5", *, dsp: bool = Fals
     """
     if target.lower() == "asic":
         paths = [Path(liberty)] if isinstance(liberty, (str, Path)) else [Path(p) for p in liberty or ()]
-        return _asic(verilog, top, paths, booth, period_ps, tuple(dont_use), keep)
+        return _asic(verilog, top, paths, booth, period_ps, tuple(dont_use), sram_words, keep)
     family = get_target(target)
-    if liberty is not None or booth:
-        raise BitkilnError("contradictory options", where="--liberty" if liberty is not None else "--booth",
-                           got=f"with target {family.name}", expected="target asic")
+    if liberty is not None or booth or sram_words:
+        where = "--liberty" if liberty is not None else "--booth" if booth else "--sram-words"
+        raise BitkilnError("contradictory options", where=where, got=f"with target {family.name}",
+                           expected="target asic")
     from ..sim.toolchain import require
 
     tool = require("yosys")
@@ -156,7 +162,7 @@ def read_liberty(path: Path) -> tuple[str, str]:
 
 
 def _asic(verilog: str, top: str, liberty: list[Path], booth: bool, period_ps: int, dont_use: tuple[str, ...],
-          keep: Store | None) -> Metrics:
+          sram_words: int, keep: Store | None) -> Metrics:
     if not liberty:
         raise BitkilnError("missing option", where="--liberty", expected="a liberty file for target asic",
                            help="for example --liberty cells.lib")
@@ -170,8 +176,14 @@ def _asic(verilog: str, top: str, liberty: list[Path], booth: bool, period_ps: i
     use = " ".join(f"-liberty {name}" for name in files)
     avoid = "".join(f" -dont_use {cell}" for cell in dont_use)
     # -noalumacc keeps product and sum apart whether flattened or not, so hierarchy may go.
+    synth = f"synth -flatten -noalumacc{' -booth' if booth else ''} -top {top}"
+    if sram_words:
+        # What no cell of the library is, is neither mapped nor cut off: its ports end paths.
+        synth = (f"{synth} -run begin:fine; select -set sram t:$mem_v2 r:SIZE>={sram_words} %i; "
+                 f"tee -q -o sram.txt dump @sram; setattr -set keep 1 @sram; chtype -set {MACRO} @sram; "
+                 f"{synth} -run fine:check")
     prepare = (f"read_verilog design.v; hierarchy -check -top {top}; setattr -mod -unset keep_hierarchy *; "
-               f"synth -flatten -noalumacc{' -booth' if booth else ''} -top {top}; dfflibmap {use}{avoid}")
+               f"{synth}; dfflibmap {use}{avoid}")
     area = f"abc -D {period_ps} {use}{avoid}; opt_clean -purge; tee -q -o stat.json stat {use} -json"
     delay = f"abc -D {period_ps} {use}{avoid} -script delay.abc"
     script = f"{prepare}; {area}; {delay}"
@@ -193,6 +205,8 @@ def _asic(verilog: str, top: str, liberty: list[Path], booth: bool, period_ps: i
             cells, total = _cells(folder / "stat.json"), _stat(folder / "stat.json")["design"]
             timing = folder / "stats.txt"
             fields = timing.read_text().split() if timing.exists() else []
+            macros = _macros(folder / "sram.txt") if sram_words else None
+        cells.pop(MACRO, None)
         picoseconds = float(fields[5]) if len(fields) > 5 else None
         unknown = None if fields else "ABC gave no timing (no combinational logic?)"
         metrics = [
@@ -202,9 +216,21 @@ def _asic(verilog: str, top: str, liberty: list[Path], booth: bool, period_ps: i
             Metric("delay", picoseconds, "ps", note=unknown),
             Metric("area_at_delay", _at_speed(fields, total), "um2", note=unknown),
         ]
+        if macros is not None:
+            metrics += [Metric("sram", sum(words * width for words, width in macros), "bits", note="not in the area"),
+                        Metric("sram_macros", len(macros), "memories")]
         return Metrics(device, {"yosys": tool.version}, f"yosys -p '{script}'", metrics, cells=cells).as_dict()
 
     return Metrics.from_dict((keep or store()).cached("synthesis", inputs, run))
+
+
+def _macros(path: Path) -> list[tuple[int, int]]:
+    """Words and width of the memories in Yosys' dump."""
+    text = path.read_text()
+    words, widths = ([int(found, 2) for found in re.findall(rf"parameter (?:signed )?\\{name} \d+'([01]+)", text)]
+                     or [int(found) for found in re.findall(rf"parameter (?:signed )?\\{name} (\d+)$", text, re.M)]
+                     for name in ("SIZE", "WIDTH"))
+    return list(zip(words, widths, strict=True))
 
 
 def _number(value: Any) -> float | None:

@@ -310,6 +310,8 @@ CASES = [
          files={'c.lib': 'library (c) {}'}),
     Case("Booth for an FPGA", "synth fp4 --booth", 2,
          "error: contradictory options at --booth: got 'with target ecp5', expected target asic"),
+    Case("SRAM macros of an FPGA", "synth fp4 --sram-words 64", 2,
+         "error: contradictory options at --sram-words: got 'with target ecp5', expected target asic"),
     Case("DSP blocks of an asic", "synth fp4 --dsp --liberty c.lib", 2,
          "error: contradictory options at --dsp: got 'with target asic', expected an FPGA target",
          files={'c.lib': 'library (c) {}'}),

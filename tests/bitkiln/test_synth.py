@@ -55,6 +55,25 @@ def test_liberty():
     assert metrics.device == "tiny"
 
 
+def test_large_memories_are_macros():
+    """Beside a small memory and the logic around both, which stay."""
+    text = """
+    module m(input clk, en, input [5:0] wa, ra, input [7:0] d, output reg [7:0] q, output [7:0] x);
+      reg [7:0] large[63:0]; reg [7:0] small[3:0]; reg [7:0] p;
+      always @(posedge clk) begin
+        if (en) begin large[wa] <= d + 8'd1; small[wa[1:0]] <= d; end
+        q <= large[ra]; p <= small[ra[1:0]];
+      end
+      assign x = p ^ q;
+    endmodule"""
+    found = {words: synthesise(text, "m", "asic", liberty=LIBERTY, sram_words=words) for words in (0, 64, 65)}
+    # The register behind the large memory is the macro's own.
+    assert found[64]["area_sequential"] == 8 * (4 * 8 + 8) and found[64]["cells"] > 40
+    assert (found[64]["sram"], found[64]["sram_macros"]) == (64 * 8, 1) and "SRAM" not in found[64].cells
+    assert found[65]["area"] == found[0]["area"] > 10 * found[64]["area"] and found[65]["sram"] == 0
+    assert "sram" not in {metric.name for metric in found[0].metrics}
+
+
 def test_packed_liberty_gives_the_same(tmp_path):
     packed = tmp_path / "tiny.lib.gz"
     packed.write_bytes(gzip.compress(LIBERTY.read_bytes()))
