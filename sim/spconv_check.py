@@ -21,6 +21,7 @@ from bitkiln.hw.spconv.engine import SpConvEngine
 from bitkiln.hw.spconv.jobs import job_layout
 from bitkiln.hw.spconv.loader import request_layout
 from bitkiln.models.cost.weight_cache import MISS, demands, trace
+from bitkiln.models.design.registers import clamp_codes
 from bitkiln.models.design.spconv import MapDesign
 from bitkiln.models.design.spconv_core import KINDS, OPS, SpConvDesign, SpConvJob
 from bitkiln.models.design.spconv_registers import COUNTERS
@@ -60,16 +61,13 @@ class EngineRun:
 
 def pack_jobs(design: SpConvDesign, jobs: list[SpConvJob]) -> np.ndarray:
     """Items of ``job``."""
-    def limit(value: float) -> int:
-        return int(value) & 0xFFFFFFFF if design.rule == "integer" else int(np.float32(value).view(np.uint32))
-
     columns: dict[str, list[int]] = {}
     for job in jobs:
-        low, high = job.clamp or (0, 0)
+        low, high = clamp_codes(job.clamp, design.rule == "integer")
         values = {"kind": KINDS.index(job.kind), "op": OPS.index(job.op), "level": job.level, "tree": job.tree,
                   "cross": job.cross, "strict": job.strict, "in_groups": job.in_groups, "passes": job.passes,
-                  "pinned": job.pinned, "clamp": job.clamp is not None, "clamp_low": limit(low),
-                  "clamp_high": limit(high), "rows": job.rows, "batches": job.batches, "tag": job.tag,
+                  "pinned": job.pinned, "clamp": job.clamp is not None, "clamp_low": low, "clamp_high": high,
+                  "rows": job.rows, "batches": job.batches, "tag": job.tag,
                   **{f"shape_{axis}": size for axis, size in zip("xyz", job.shape, strict=True)},
                   "source.base": job.in_base, "source.stride": job.in_stride, "source.group": 0,
                   "source.mask": job.in_mask, "target.base": job.out_base, "target.stride": job.out_stride,

@@ -15,8 +15,8 @@ from ..errors import BitkilnError, nearest
 from .matmul import MAX_SHAPE, RECORD_BITS, RULES, Job, MatmulDesign
 
 __all__ = ["ACCESS", "ADDRESS_BITS", "DESCRIPTOR_BYTES", "DESCRIPTOR_REGISTERS", "ERRORS", "FEATURES", "Field", "ID",
-           "IRQS", "Register", "RegisterMap", "VERSION", "WORD_BYTES", "core_registers", "decode", "descriptor",
-           "job_registers"]
+           "IRQS", "Register", "RegisterMap", "VERSION", "WORD_BYTES", "clamp_codes", "core_registers", "decode",
+           "descriptor", "job_registers"]
 
 ADDRESS_BITS = 12    # of the AXI4-Lite port: 4 KiB, the least an interconnect gives
 WORD_BYTES = 4
@@ -456,6 +456,12 @@ def _from_fp32(code: int) -> float:
     return struct.unpack("<f", struct.pack("<I", code))[0]
 
 
+def clamp_codes(clamp: tuple[float, float] | None, integer: bool) -> tuple[int, int]:
+    """32-bit codes of a job's limits: two's complement, or float32. Zeros without any."""
+    low, high = clamp or (0, 0)
+    return (int(low) & 0xFFFFFFFF, int(high) & 0xFFFFFFFF) if integer else (_fp32(low), _fp32(high))
+
+
 def _signed(code: int, bits: int) -> int:
     return code - (1 << bits) if code >> (bits - 1) else code
 
@@ -477,9 +483,7 @@ def job_registers(design: MatmulDesign, job: Job) -> dict[str, int]:
     job.check(design)
     registers = core_registers(design)
     scaled, integer = job.rule != "raw", job.rule == "integer"
-    low, high = job.clamp if job.clamp is not None and scaled else (0, 0)
-    if scaled and job.clamp is not None:
-        low, high = (int(bound) & 0xFFFFFFFF if integer else _fp32(bound) for bound in (low, high))
+    low, high = clamp_codes(job.clamp if scaled else None, integer)
     values: dict[str, dict[str, int]] = {
         "JOB_MODE": {"mode": design.pe.index(job.mode), "output": design.outputs.index(job.output) if scaled else 0,
                      "block": design.block.index(job.block) + 1 if job.block else 0},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from .registers import ID, WORD_BYTES, Field, Register, RegisterMap, _bits, _fp32, _number, _value
+from .registers import ID, WORD_BYTES, Field, Register, RegisterMap, _bits, _number, _value, clamp_codes
 from .spconv_core import KINDS, OPS, TAG_BITS, SpConvDesign, SpConvJob
 
 __all__ = ["COUNTERS", "ENGINE", "SPCONV_ERRORS", "SPCONV_IRQS", "spconv_job_registers", "spconv_registers"]
@@ -97,9 +97,7 @@ def spconv_registers(design: SpConvDesign) -> RegisterMap:
 def spconv_job_registers(design: SpConvDesign, job: SpConvJob) -> dict[str, int]:
     """Values of the JOB registers for a job."""
     job = job.check(design)
-    low, high = job.clamp if job.clamp is not None else (0, 0)
-    if design.rule == "float":
-        low, high = _fp32(low), _fp32(high)
+    low, high = clamp_codes(job.clamp, design.rule == "integer")
     registers = spconv_registers(design)
     kind = registers["JOB_KIND"].pack(kind=KINDS.index(job.kind), op=OPS.index(job.op), tree=job.tree,
                                       cross=int(job.cross), strict=int(job.strict), clamp=int(job.clamp is not None),
@@ -109,6 +107,5 @@ def spconv_job_registers(design: SpConvDesign, job: SpConvJob) -> dict[str, int]
             "JOB_IN_MASK": job.in_mask, "JOB_OUT_BASE": job.out_base,
             "JOB_OUT_ROW": registers["JOB_OUT_ROW"].pack(stride=job.out_stride, group=job.out_group),
             "JOB_OUT_MASK": job.out_mask, "JOB_PASSES": job.passes, "JOB_PINNED": job.pinned,
-            "JOB_CLAMP_LOW": int(low) & 0xFFFFFFFF, "JOB_CLAMP_HIGH": int(high) & 0xFFFFFFFF, "JOB_ROWS": job.rows,
-            "JOB_SHAPE_X": job.shape[0], "JOB_SHAPE_Y": job.shape[1], "JOB_SHAPE_Z": job.shape[2],
-            "JOB_BATCHES": job.batches, "JOB_TAG": job.tag}
+            "JOB_CLAMP_LOW": low, "JOB_CLAMP_HIGH": high, "JOB_ROWS": job.rows, "JOB_SHAPE_X": job.shape[0],
+            "JOB_SHAPE_Y": job.shape[1], "JOB_SHAPE_Z": job.shape[2], "JOB_BATCHES": job.batches, "JOB_TAG": job.tag}
