@@ -36,7 +36,8 @@ from bitkiln.sim.verilate import prepare, prepared_verilog
 __all__ = ["SearchRun", "TableRun", "run_search", "run_table"]
 
 DESCENTS = {"parity": ParityDescent, "compact": CompactDescent}
-# Initial words of memories. Those of the tree would be a line of Verilog each, and none is used before it is written.
+# Initial words of memories: a line of Verilog each, and none is used before it is written. `emit` leaves out only those
+# of the largest memories; with the others the text of a search would be up to 20 times as long.
 INITIAL = re.compile(r"\n  cell \$meminit_v2 .*?\n  end\n", re.DOTALL)
 LARGE = 20_000                  # characters
 
