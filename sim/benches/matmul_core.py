@@ -5,135 +5,55 @@ Parameters: ``design``, ``seed``, ``jobs`` (default 12; the variable ``BITKILN_J
 
 from __future__ import annotations
 
-import itertools
-import logging
 import os
-import random
-import time
-import warnings
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, First, RisingEdge
-from cocotb.utils import get_sim_time
+from cocotb.triggers import ClockCycles, RisingEdge
 
 from bitkiln.host.packing import beats_of
 from bitkiln.models.design import Job, MatmulDesign
 from bitkiln.models.design.registers import ERRORS, core_registers, job_registers
-from bitkiln.sim.bench_report import parameters, report
 from bitkiln.sim.core_run import SIZES, JobCase, compare_beats, random_job
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamSink, AxiStreamSource
-    from cocotbext.axi.constants import AxiResp
+from .axi_bench import AxiBench, AxiResp
 
 DEFAULT_JOBS = 12
 PATIENCE = 20_000          # cycles without a word from the core
-PERIOD = 2                 # simulator steps of a clock cycle
 STALLS = (0.0, 0.1, 0.5, 0.9)
 
 
-class Bench:
-    """The far side of every channel of a core, and its register map."""
+class Bench(AxiBench):
+    """The far side of every channel of a matmul core."""
+
+    design: MatmulDesign
+    patience, stalls = PATIENCE, STALLS
 
     def __init__(self, dut):
-        given = parameters()
-        warnings.simplefilter("ignore")   # cocotbext-axi uses names that cocotb 2 calls old
-        self.dut = dut
-        self.design: MatmulDesign = given["design"]
-        self.seed = int(given["seed"]) if given.get("seed") is not None else random.getrandbits(32)
-        self.jobs = int(os.environ.get("BITKILN_JOBS") or given.get("jobs", DEFAULT_JOBS))
-        self.size = int(given.get("size", SIZES))
+        super().__init__(dut, core_registers)
+        self.jobs = int(os.environ.get("BITKILN_JOBS") or self.given.get("jobs", DEFAULT_JOBS))
+        self.size = int(self.given.get("size", SIZES))
         self.rng = np.random.default_rng(self.seed)
-        self.random = random.Random(self.seed)
-        self.registers = core_registers(self.design)
-        self.started, self.begun = time.process_time(), get_sim_time("step")
-        dut._log.info("seed %d", self.seed)
-        logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.ERROR)
-        dut.aresetn.value = 0
-        Clock(dut.aclk, PERIOD, unit="step").start()
-        self.axil = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.aclk, dut.aresetn,
-                                  reset_active_level=False)
-        self.sources, self.sink = {}, None
         self.promised = 0   # cycles in which the jobs under way must be done
         self.connect()
 
     def connect(self) -> None:
         """Streams of operands and results."""
-        dut = self.dut
-        self.sources = {name: AxiStreamSource(AxiStreamBus.from_prefix(dut, f"s_axis_{name}"), dut.aclk, dut.aresetn,
-                                              reset_active_level=False)
-                        for name in ("a", "w", "c")[:3 if self.design.accumulate else 2]}
-        self.sink = AxiStreamSink(AxiStreamBus.from_prefix(dut, "m_axis"), dut.aclk, dut.aresetn,
-                                  reset_active_level=False)
-
-    def channels(self) -> list:
-        """Everything that can be paused."""
-        write, read = self.axil.write_if, self.axil.read_if
-        return [write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel,
-                *self.sources.values(), self.sink]
-
-    def stall(self, probabilities=None) -> None:
-        """Random pauses on every channel, each with a probability of its own."""
-        for channel in self.channels():
-            chance = self.random.choice(STALLS) if probabilities is None else probabilities
-            if chance == 0:
-                channel.clear_pause_generator()
-                channel.pause = False
-            else:
-                channel.set_pause_generator(self.pauses(chance))
-
-    def pauses(self, chance: float):
-        draw = random.Random(self.random.getrandbits(32)).random
-        return (draw() < chance for _ in itertools.count())
-
-    @property
-    def cycles(self) -> int:
-        return int(get_sim_time("step") - self.begun) // PERIOD
-
-    # Registers ------------------------------------------------------------------------------------
-
-    async def read(self, name: str) -> dict[str, int]:
-        register = self.registers[name]
-        answer = await self.within(self.axil.read(register.offset, 4), f"reading {name}")
-        assert answer.resp == AxiResp.OKAY, f"{name}: {answer.resp!r}"
-        return register.unpack(int.from_bytes(answer.data, "little"))
-
-    async def write(self, name: str, value: int | None = None, **fields: int) -> None:
-        register = self.registers[name]
-        value = register.pack(**fields) if value is None else value
-        answer = await self.within(self.axil.write(register.offset, value.to_bytes(4, "little")), f"writing {name}")
-        assert answer.resp == AxiResp.OKAY, f"{name}: {answer.resp!r}"
-
-    async def within(self, awaitable, what: str, cycles: int = PATIENCE):
-        """The awaitable's result; fails where it does not come in time."""
-        task = cocotb.start_soon(awaitable)
-        first = await First(task, ClockCycles(self.dut.aclk, cycles))
-        assert task.done(), f"{what}: nothing in {cycles} cycles"
-        return first if task.done() else None
+        self.add_streams(("a", "w", "c")[:3 if self.design.accumulate else 2], ["m_axis"])
+        [self.sink] = self.sinks
 
     # Jobs -----------------------------------------------------------------------------------------
 
     async def reset(self, cycles: int = 3) -> None:
-        self.dut.aresetn.value = 0
-        for source in self.sources.values():
-            source.clear()
-        await ClockCycles(self.dut.aclk, cycles)
-        self.dut.aresetn.value = 1
-        await RisingEdge(self.dut.aclk)
+        await super().reset(cycles)
         self.forget()
 
     def forget(self) -> None:
-        """Drop what the streams still hold."""
+        """Drop what the streams still hold, and packets that were cut off."""
         self.promised = 0
-        for source in self.sources.values():
-            source.clear()
-            source.assert_reset()
-        if self.sink is not None:
-            self.sink.clear()
-            self.sink.assert_reset()   # a packet that was cut off
+        for stream in (*self.sources.values(), *self.sinks):
+            stream.clear()
+            stream.assert_reset()
 
     def random_job(self, **fixed) -> JobCase:
         return random_job(self.design, self.rng, size=self.size, **fixed)
@@ -225,24 +145,15 @@ class Bench:
         cycles = (await self.read("CYCLES"))["value"]
         assert sum(parts) <= cycles, f"{parts} of {cycles} cycles"
 
-    def report(self, vectors: int) -> None:
-        report(vectors=vectors, cycles=self.cycles, seed=self.seed, cpu_seconds=time.process_time() - self.started)
-
 
 async def _join(task):
     return await task
 
 
-async def _begin(dut) -> Bench:
-    bench = Bench(dut)
-    await bench.reset()
-    return bench
-
-
 @cocotb.test()
 async def random_jobs(dut) -> None:
     """Batches of random jobs back to back, with other stalls in each batch."""
-    bench = await _begin(dut)
+    bench = await Bench.begin(dut)
     checked, done, left = 0, 0, bench.jobs
     while left:
         bench.stall()
@@ -268,7 +179,7 @@ async def random_jobs(dut) -> None:
 @cocotb.test()
 async def reset_in_the_middle(dut) -> None:
     """A reset at any time forgets everything; the next job is whole."""
-    bench = await _begin(dut)
+    bench = await Bench.begin(dut)
     checked = 0
     for _ in range(max(3, bench.jobs // 4)):
         bench.stall()
@@ -290,7 +201,7 @@ async def reset_in_the_middle(dut) -> None:
 @cocotb.test()
 async def abort_in_the_middle(dut) -> None:
     """An abort drops the running job and those that wait; the next job is whole."""
-    bench = await _begin(dut)
+    bench = await Bench.begin(dut)
     checked = 0
     for _ in range(max(3, bench.jobs // 4)):
         bench.stall()
@@ -344,7 +255,7 @@ def wrong_registers(design: MatmulDesign, job: Job) -> list[tuple[str, dict[str,
 @cocotb.test()
 async def illegal_jobs(dut) -> None:
     """What the core cannot do sets ERROR and starts nothing."""
-    bench = await _begin(dut)
+    bench = await Bench.begin(dut)
     design, dut = bench.design, bench.dut
     checked = 0
     good = Job(design.pe.modes[0].name, 2, 3, 2, tag=77)
@@ -396,7 +307,7 @@ async def illegal_jobs(dut) -> None:
 @cocotb.test()
 async def registers(dut) -> None:
     """Constants, read-only and unmapped addresses, byte strobes, write-1-to-clear, and the interrupt line."""
-    bench = await _begin(dut)
+    bench = await Bench.begin(dut)
     bench.stall(0.2)
     mapped, checked = {register.offset: register for register in bench.registers}, 0
     for offset in [*range(0, 0x180, 4), 0x400, 0xFFC]:

@@ -30,8 +30,7 @@ class MemoryBench(Bench):
     """A core and its memory. Addresses from `MEMORY_BYTES` on answer with an error."""
 
     def connect(self) -> None:
-        self.ram = AxiRam(AxiBus.from_prefix(self.dut, "m_axi"), self.dut.aclk, self.dut.aresetn,
-                          reset_active_level=False, size=MEMORY_BYTES)
+        self.ram = AxiRam(AxiBus.from_prefix(self.dut, "m_axi"), **self.domain, size=MEMORY_BYTES)
         self.next = 0
         self.done = 0
         read, write = self.ram.read_if._read, self.ram.write_if._write
@@ -48,7 +47,7 @@ class MemoryBench(Bench):
 
     def channels(self) -> list:
         write, read = self.ram.write_if, self.ram.read_if
-        return [*super().channels()[:5], write.aw_channel, write.w_channel, write.b_channel, read.ar_channel,
+        return [*super().channels(), write.aw_channel, write.w_channel, write.b_channel, read.ar_channel,
                 read.r_channel]
 
     def place(self, case: JobCase) -> Placement:
@@ -124,16 +123,10 @@ class MemoryBench(Bench):
         return sum(self.compare(case, one) for case, one in zip(cases, placed, strict=True))
 
 
-async def _begin(dut) -> MemoryBench:
-    bench = MemoryBench(dut)
-    await bench.reset()
-    return bench
-
-
 @cocotb.test()
 async def random_jobs(dut) -> None:
     """Batches by registers and chains by descriptors, with other stalls in each."""
-    bench = await _begin(dut)
+    bench = await MemoryBench.begin(dut)
     checked, left = 0, bench.jobs
     while left:
         bench.stall()
@@ -154,7 +147,7 @@ async def random_jobs(dut) -> None:
 @cocotb.test()
 async def reset_in_the_middle(dut) -> None:
     """A reset of core and memory at any time; the next job is whole."""
-    bench = await _begin(dut)
+    bench = await MemoryBench.begin(dut)
     checked = 0
     for _ in range(max(3, bench.jobs // 4)):
         bench.stall()
@@ -170,7 +163,7 @@ async def reset_in_the_middle(dut) -> None:
 @cocotb.test()
 async def abort_in_the_middle(dut) -> None:
     """An abort ends jobs and chains; bursts under way end properly, and the next job is whole."""
-    bench = await _begin(dut)
+    bench = await MemoryBench.begin(dut)
     checked = 0
     for _ in range(max(3, bench.jobs // 4)):
         bench.stall()
@@ -192,7 +185,7 @@ async def abort_in_the_middle(dut) -> None:
 @cocotb.test()
 async def errors(dut) -> None:
     """Illegal jobs, addresses, descriptors and responses set ERROR; the next job is whole."""
-    bench = await _begin(dut)
+    bench = await MemoryBench.begin(dut)
     design, beat = bench.design, bench.design.bus_bits // 8
     checked = 0
 
@@ -266,7 +259,7 @@ async def errors(dut) -> None:
 @cocotb.test()
 async def interrupt(dut) -> None:
     """The interrupt of a finished job means that its results are in memory."""
-    bench = await _begin(dut)
+    bench = await MemoryBench.begin(dut)
     checked = 0
     await bench.write("IRQ_ENABLE", done=1)
     for _ in range(3):

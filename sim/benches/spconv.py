@@ -5,18 +5,11 @@ Parameters: ``design``, ``seed``, ``voxels`` (of a cloud, default 60).
 
 from __future__ import annotations
 
-import itertools
-import logging
-import random
-import time
-import warnings
 from dataclasses import replace
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, First
-from cocotb.utils import get_sim_time
+from cocotb.triggers import ClockCycles
 
 from bitkiln.host.spconv import (
     RECORDS_REQUEST,
@@ -32,43 +25,26 @@ from bitkiln.host.spconv import (
 from bitkiln.models.design.spconv_core import SpConvDesign, SpConvJob
 from bitkiln.models.design.spconv_registers import SPCONV_ERRORS, spconv_job_registers, spconv_registers
 from bitkiln.models.golden.spconv import decode_keys
-from bitkiln.sim.bench_report import parameters, report
 from bitkiln.sim.spconv_check import small_network
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamSink, AxiStreamSource
-    from cocotbext.axi.constants import AxiResp
+from .axi_bench import AxiBench
 
 PATIENCE = 60_000
-PERIOD = 2
 STALLS = (0.0, 0.1, 0.5)
 NO_VOXEL = 1 << 31
 
 
-class Bench:
+class Bench(AxiBench):
     """The far side of every channel of a core: a processor, and a memory that answers requests for weights."""
 
+    design: SpConvDesign
+    patience, stalls = PATIENCE, STALLS
+
     def __init__(self, dut):
-        given = parameters()
-        warnings.simplefilter("ignore")   # cocotbext-axi uses names that cocotb 2 calls old
-        self.dut = dut
-        self.design: SpConvDesign = given["design"]
-        self.seed = int(given["seed"]) if given.get("seed") is not None else random.getrandbits(32)
-        self.voxels = int(given.get("voxels", 60))
-        self.random = random.Random(self.seed)
-        self.registers = spconv_registers(self.design)
-        self.started, self.begun = time.process_time(), get_sim_time("step")
-        dut._log.info("seed %d", self.seed)
-        logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.ERROR)
-        dut.aresetn.value = 0
-        Clock(dut.aclk, PERIOD, unit="step").start()
-        reset = {"clock": dut.aclk, "reset": dut.aresetn, "reset_active_level": False}
-        self.axil = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), **reset)
-        self.sources = {name: AxiStreamSource(AxiStreamBus.from_prefix(dut, f"s_axis_{name}"), **reset)
-                        for name in ("v", "f", "w")}
-        self.sink = AxiStreamSink(AxiStreamBus.from_prefix(dut, "m_axis"), **reset)
-        self.asked = AxiStreamSink(AxiStreamBus.from_prefix(dut, "m_axis_q"), **reset)
+        super().__init__(dut, spconv_registers)
+        self.voxels = int(self.given.get("voxels", 60))
+        self.add_streams(("v", "f", "w"), ("m_axis", "m_axis_q"))
+        self.sink, self.asked = self.sinks
         self.layers: dict[int, Step] = {}
         cocotb.start_soon(self._memory())
 
@@ -82,40 +58,6 @@ class Bench:
                 beats = record_beats(self.design, layer.records, part) if k == RECORDS_REQUEST else \
                     weight_beats(self.design, layer.weights, k, part)
                 self.sources["w"].send_nowait(beat_bytes(beats, self.design.weight_bits))
-
-    def stall(self, chance: float | None = None) -> None:
-        """Random pauses on every channel."""
-        write, read = self.axil.write_if, self.axil.read_if
-        for channel in (write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel,
-                        *self.sources.values(), self.sink, self.asked):
-            share = self.random.choice(STALLS) if chance is None else chance
-            draw = random.Random(self.random.getrandbits(32)).random
-            channel.set_pause_generator(draw() < share for _ in itertools.count())
-
-    async def within(self, awaitable, what: str, cycles: int = PATIENCE):
-        task = cocotb.start_soon(awaitable)
-        first = await First(task, ClockCycles(self.dut.aclk, cycles))
-        assert task.done(), f"{what}: nothing in {cycles} cycles"
-        return first
-
-    async def read(self, name: str) -> dict[str, int]:
-        answer = await self.within(self.axil.read(self.registers[name].offset, 4), f"reading {name}")
-        assert answer.resp == AxiResp.OKAY, f"{name}: {answer.resp!r}"
-        return self.registers[name].unpack(int.from_bytes(answer.data, "little"))
-
-    async def write(self, name: str, value: int | None = None, **fields: int) -> None:
-        register = self.registers[name]
-        value = register.pack(**fields) if value is None else value
-        answer = await self.within(self.axil.write(register.offset, value.to_bytes(4, "little")), f"writing {name}")
-        assert answer.resp == AxiResp.OKAY, f"{name}: {answer.resp!r}"
-
-    async def reset(self) -> None:
-        self.dut.aresetn.value = 0
-        for each in (*self.sources.values(), self.sink, self.asked):
-            each.clear()
-        await ClockCycles(self.dut.aclk, 3)
-        self.dut.aresetn.value = 1
-        await ClockCycles(self.dut.aclk, 2)
 
     async def start(self, job: SpConvJob) -> None:
         """Push a job when there is room."""
@@ -153,16 +95,6 @@ class Bench:
                 checked += wanted.size
         return checked
 
-    def report(self, checked: int) -> None:
-        cycles = int(get_sim_time("step") - self.begun) // PERIOD
-        report(vectors=checked, cycles=cycles, seed=self.seed, cpu_seconds=time.process_time() - self.started)
-
-
-async def _begin(dut) -> Bench:
-    bench = Bench(dut)
-    await bench.reset()
-    return bench
-
 
 def _program(bench: Bench, kind: str, seed: int) -> Program:
     return compile_network(bench.design, small_network(bench.design, kind, bench.voxels, seed))
@@ -171,7 +103,7 @@ def _program(bench: Bench, kind: str, seed: int) -> Program:
 @cocotb.test()
 async def networks(dut) -> None:
     """Networks back to back under random stalls on every channel; counters and tree sizes."""
-    bench = await _begin(dut)
+    bench = await Bench.begin(dut)
     kinds = ["encoder-decoder", "dilating encoder"][:bench.design.trees]
     checked = 0
     for at, kind in enumerate(kinds):
@@ -202,7 +134,7 @@ def _refused(program: Program, design: SpConvDesign, what: str) -> tuple[SpConvJ
 @cocotb.test()
 async def errors(dut) -> None:
     """Clouds that are refused raise ERROR; what follows gives nothing until it is cleared; then all works again."""
-    bench = await _begin(dut)
+    bench = await Bench.begin(dut)
     bench.stall(0.2)
     design, program = bench.design, _program(bench, "encoder-decoder", bench.seed)
     rest = program.steps[1:]
@@ -247,7 +179,7 @@ async def errors(dut) -> None:
 @cocotb.test()
 async def resets(dut) -> None:
     """A reset at any time, then a whole network."""
-    bench = await _begin(dut)
+    bench = await Bench.begin(dut)
     checked = 0
     for at in range(2):
         bench.stall(0.3)
