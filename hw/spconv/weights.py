@@ -30,9 +30,7 @@ def weight_bits(design: GatherDesign) -> int:
 
 
 class WeightStore(wiring.Component):
-    """The memories of weights.
-
-    Reads take one edge; without enable their outputs hold. A word is not to be read in the cycle that writes it.
+    """The memories of weights, read and written as those of `FeatureStore`.
 
     Parameters
     ----------
