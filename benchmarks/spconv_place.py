@@ -5,12 +5,17 @@ SpOctA's figure stands beside ours with its technology; it is the paper's claim,
 
 from __future__ import annotations
 
+import gzip
+import re
+from pathlib import Path
+
+from bitkiln.config import load_design
 from bitkiln.flow.pnr import place_and_route
 from bitkiln.flow.synth import synthesise
 from bitkiln.hw.emit import to_verilog
 from bitkiln.hw.spconv.core import SpConvCore
 from bitkiln.hw.spconv.search import MapSearch
-from bitkiln.models.design.spconv import GatherDesign, MapDesign
+from bitkiln.models.design.spconv import MapDesign
 from bitkiln.models.design.spconv_core import SpConvDesign
 from bitkiln.models.errors import BitkilnError
 from bitkiln.report.table import Row
@@ -21,16 +26,17 @@ COMMAND = "make bench SUITE=spconv ONLY=spconv_place"
 CLAIM = "SpOctA: 1.06 mm2 at 40 nm, 400 MHz, 177.4 KB SRAM (synthesis)"
 CELLS = ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D")
 SEARCH = MapDesign(depth=11, batch_bits=1, capacity=2048)
-# Few words of every memory for cell libraries: longer ones are SRAM macros, which the open flow has not.
-CELL_TREE = MapDesign(depth=11, batch_bits=1, capacity=16, queue=2, rows=2)
+# Memories of so many words are SRAM macros; queues and tables below are flip-flops.
+SRAM_WORDS = 32
+PERIOD_PS = 5000
+# A one-port macro of 2048 x 64; our memories have a port to read and one to write, which takes more.
+MACRO = "ihp_sg13g2_sram/RM_IHPSG13_1P_2048x64_c2_bm_bist_typ_1p20V_25C.lib.gz"
+MACRO_BITS = 2048 * 64
 
 
-def core(**options) -> SpConvDesign:
+def core() -> SpConvDesign:
     """16 x 16 INT8 as it fits an LFE5U-85F."""
-    tree = MapDesign(depth=11, batch_bits=0, capacity=2048, search="compact")
-    gather = GatherDesign("int8", "int8", 16, 16, 64, "item", slots=64, feature_words=4096, mask_rows=2048,
-                          index_bits=tree.index_bits, multiplier="pairs", pipeline=2)
-    return SpConvDesign(tree, gather, pinned=14, output_lanes=2, **options)
+    return load_design(preset="spconv_edge").design
 
 
 def _placed(component, name: str, title: str, clock: str) -> Row:
@@ -56,10 +62,20 @@ def run() -> list[Row]:
         found = {each.name: each.value for each in synthesise(to_verilog(component), name, "xilinx", dsp=True).metrics}
         rows.append(Row(f"{title}, UltraScale+", found["lut"], "LUT", command=COMMAND,
                         note=", ".join(f"{found.get(part) or 0:.0f} {part}" for part in ("ff", "dsp", "ram"))))
-    unit = MapSearch(CELL_TREE)
     for label, path in libraries().items():
-        area = {each.name: each.value for each in synthesise(to_verilog(unit), unit.module_name, "asic",
-                                                             liberty=[path]).metrics}["area"]
-        rows.append(Row(f"map search, logic and {CELL_TREE.capacity} voxels as flip-flops, {label}",
-                        round(area / 1e6, 4), "mm2 of cells", command=COMMAND, note=CLAIM))
+        rows += [_cells(MapSearch(SEARCH), MapSearch(SEARCH).module_name, "map search, parity", label, path),
+                 _cells(SpConvCore(design), design.name, "16x16 INT8 core", label, path)]
     return rows
+
+
+def _cells(component, name: str, title: str, label: str, path: Path) -> Row:
+    """Logic on a cell library; memories as macros where there is one."""
+    found = {each.name: each.value for each in synthesise(
+        to_verilog(component, name), name, "asic", liberty=[path], period_ps=PERIOD_PS, sram_words=SRAM_WORDS).metrics}
+    note = f"and {found['sram'] / 8192:.1f} KiB in {found['sram_macros']} memories"
+    macro = path.parent / MACRO
+    if label.startswith("IHP") and macro.is_file():
+        area = float(re.search(r"area\s*:\s*([\d.]+)", gzip.decompress(macro.read_bytes()).decode())[1])
+        note += f", {found['sram'] * area / MACRO_BITS / 1e6:.2f} mm2 if as dense as the 2048x64 one-port macro"
+    return Row(f"{title}, logic, {label}", round(found["area"] / 1e6, 3), "mm2 of cells", command=COMMAND,
+               note=f"{note}; {CLAIM}")
