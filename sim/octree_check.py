@@ -7,19 +7,36 @@ from dataclasses import dataclass
 import numpy as np
 from amaranth.lib import data
 
-from bitkiln.hw.spconv.layouts import item_layout, kept_layout, node_write_layout, voxel_layout, word_layout
+from bitkiln.hw.spconv.layouts import (
+    item_layout,
+    kept_layout,
+    key_layout,
+    node_write_layout,
+    voxel_layout,
+    word_layout,
+)
 from bitkiln.models.cost.octree import build_cycles, level_map_cycles
 from bitkiln.models.design.spconv import MapDesign
 from bitkiln.models.errors import FAILED, BitkilnError
-from bitkiln.models.golden.spconv import ConvMap, Tree, build_tree, canonicalise, down2, generative2, inverse2
+from bitkiln.models.golden.spconv import (
+    ConvMap,
+    Tree,
+    build_tree,
+    canonicalise,
+    decode_keys,
+    down2,
+    generative2,
+    inverse2,
+)
 from bitkiln.models.golden.spconv_cloud import encode_keys, inside
 
 from .bitserial_check import bits_of, pack_bits
 from .octree_path import FLAGS, ask_layout, job_layout
 from .streams import StreamModel, StreamRun
 
-__all__ = ["OPS", "Accepted", "accept", "check_build", "check_maps", "check_memories", "clear", "fields_of", "held",
-           "keys_of", "pack", "pack_voxels", "same", "tree_of"]
+__all__ = ["OPS", "Accepted", "accept", "check_build", "check_clear", "check_encoder", "check_maps", "check_memories",
+           "clear", "fields_of", "held", "keys_of", "odd_voxels", "pack", "pack_voxels", "same", "swapped_pairs",
+           "tree_of"]
 
 OPS = {"down2": 0, "inverse2": 1, "generative2": 2}
 
@@ -161,6 +178,15 @@ def clear(model: StreamModel, inputs: dict[str, int]) -> None:
     model.run(held=inputs, resume=True, drain=1)
 
 
+def check_clear(design: MapDesign, model: StreamModel, indices: np.ndarray) -> None:
+    """Voxels that come while ``clear`` is high wait for its end: all rows of a cloud without an error are kept."""
+    items = pack_voxels(indices)
+    early = model.run({"i": items}, held=held(design, clear=True), resume=True, limit=20, partial=True)
+    same("voxels taken while clear is high", len(early.cycles["i"]), 1)
+    run = model.run({"i": items[1:]}, {"o": len(items), "finished": 1}, held=held(design), resume=True).check()
+    same("o.index", fields_of(kept_layout(design), run.outputs["o"])["index"], np.arange(len(items)))
+
+
 def check_build(design: MapDesign, model: StreamModel, indices: np.ndarray, *, inputs: dict[str, int] | None = None,
                 stalls: float | dict[str, float] = 0.0, seed: int = 0, **options) -> StreamRun:
     """Send a cloud; compare tokens, every write, the counters, the flags and (without stalls) every cycle.
@@ -213,6 +239,57 @@ def check_build(design: MapDesign, model: StreamModel, indices: np.ndarray, *, i
         same("cycles of o", run.cycles["o"].astype(np.int64), cycles.token + 1, note)
         same("cycle of done", run.cycles["finished"].astype(np.int64), [cycles.done + 1], note)
     return run
+
+
+def odd_voxels(design: MapDesign, count: int, seed: int) -> np.ndarray:
+    """Voxels in the grid, and as many one of whose numbers is negative or too large by any single bit of it."""
+    rng = np.random.default_rng(seed)
+    indices = np.concatenate([rng.integers(0, design.batches, (count, 1)),
+                              rng.integers(0, 1 << design.depth, (count, 3))], axis=1)
+    wild = indices.copy()
+    at, bit = np.arange(count) % 4, np.arange(count) // 4 % 32
+    own = np.where(at, design.depth, design.batch_bits)
+    wild[np.arange(count), at] += np.where(bit == 31, -(1 << 31), 1 << np.maximum(bit, own))
+    return np.concatenate([indices, wild])[rng.permutation(2 * count)]
+
+
+def check_encoder(design: MapDesign, model: StreamModel, indices: np.ndarray, inputs: dict[str, int], *,
+                  stalls: float | dict[str, float] = 0.0, seed: int = 0) -> np.ndarray:
+    """Voxels through the encoder alone: keys, marks, counters and (without stalls) cycles; which are in range.
+
+    Parameters
+    ----------
+    inputs : dict
+        Plain inputs of `VoxelEncoder`.
+
+    Raises
+    ------
+    BitkilnError
+        Exit code 1, with the first difference.
+    """
+    note, count = f"seed {seed}", len(indices)
+    keys, good = keys_of(design, indices, inputs)
+    run = model.run({"i": pack_voxels(indices)}, {"o": count}, held=inputs, stalls=stalls, seed=seed).check()
+    found = fields_of(key_layout(design), run.outputs["o"])
+    for name, seen, wanted in (("mask", found["mask"], good), ("dropped", found["dropped"], ~good),
+                               ("key", found["key"][good], keys[good]),
+                               ("last", found["last"], np.arange(count) == count - 1),
+                               ("count of voxels", run.ports["voxels"], count),
+                               ("count of dropped", run.ports["dropped"], (~good).sum())):
+        same(f"encoder {name}", seen, wanted, note)
+    if not stalls:
+        same("encoder cycles", run.cycles["o"].astype(int), np.arange(count) + 1, note)
+    return good
+
+
+def swapped_pairs(design: MapDesign) -> list[np.ndarray]:
+    """Clouds of two voxels, the larger key first, that differ most in any one bit of the key."""
+    found = []
+    for bit in range(design.key_bits):
+        for low in (0, (1 << bit) - 1):
+            for high in (0, (1 << design.key_bits) - (2 << bit)):
+                found.append(decode_keys(np.array([high | 1 << bit, high | low]), design.depth).astype(np.int64))
+    return found
 
 
 def _before(taken: np.ndarray) -> np.ndarray:

@@ -143,7 +143,9 @@ class OctreeBuilder(wiring.Component):
         for level, count in enumerate(counts):
             m.d.comb += self.counts[level].eq(count)
             with m.If(opens[level]):
-                m.d.sync += [count.eq(count + 1), full[level].eq(count == design.held(level) - 1)]
+                m.d.sync += count.eq(count + 1)
+                if design.held(level) < design.batches << 3 * (depth - level):  # else the whole grid has room
+                    m.d.sync += full[level].eq(count == design.held(level) - 1)
         with m.If(go):
             m.d.sync += [o.valid.eq(1), o.payload.index.eq(counts[0]), o.payload.keep.eq(row), o.payload.last.eq(last)]
         with m.Elif(o.ready):

@@ -23,14 +23,17 @@ from bitkiln.sim.octree_check import (
     OPS,
     accept,
     check_build,
+    check_clear,
+    check_encoder,
     check_maps,
     check_memories,
     clear,
     fields_of,
     held,
     keys_of,
+    odd_voxels,
     pack_voxels,
-    same,
+    swapped_pairs,
     tree_of,
 )
 from bitkiln.sim.octree_path import FLAGS, TreePath
@@ -225,6 +228,8 @@ def test_unsorted(name: str, models: dict[str, StreamModel]) -> None:
             run = check_build(design, model, swapped, stalls=stalls, seed=at)
             assert run.ports["unsorted"] and run.ports["done"]
             assert run.ports["counts"] % (1 << design.count_bits) == at
+    for pair in swapped_pairs(design):
+        assert check_build(design, model, pair).ports["unsorted"]
 
 
 def overflowing(design: MapDesign, level: int) -> np.ndarray:
@@ -288,6 +293,7 @@ def test_clouds_one_after_another(models: dict[str, StreamModel]) -> None:
         clear(model, held(design))
         run = check_build(design, model, clouds[0], resume=True)
         assert not any(run.ports[flag] for flag in FLAGS)
+        check_clear(design, model, clouds[0])
 
 
 @pytest.mark.parametrize("name", ["cube", "compact"])
@@ -378,26 +384,19 @@ def test_the_event_model_against_a_plain_walk_through_the_cycles() -> None:
 
 
 def test_the_encoder_alone() -> None:
-    """One voxel a cycle, one edge later, under any stalls."""
+    """One voxel a cycle, one edge later, under any stalls; every bit of every number counts, in any shape."""
     design = MapDesign(depth=6, batch_bits=2, capacity=64)
     model = StreamModel(VoxelEncoder(design))
     rng = np.random.default_rng(SEED)
-    indices = rng.integers(-3, 70, (500, 4))
-    indices[:, 0] = rng.integers(-1, 5, 500)
-    inputs = {"shape_x": 64, "shape_y": 40, "shape_z": 1, "batches": 3, "clear": 0}
+    indices = odd_voxels(design, 256, SEED)
     indices[::2, 3] = 0
-    keys, good = keys_of(design, indices, inputs)
-    assert 50 < good.sum() < 250
+    inputs = {"shape_x": 64, "shape_y": 40, "shape_z": 1, "batches": 3, "clear": 0}
     for stalls in (0, {"i": 0.5, "o": 0.2}, {"i": 0.2, "o": 0.7}):
-        run = model.run({"i": pack_voxels(indices)}, {"o": 500}, held=inputs, stalls=stalls, seed=SEED).check()
-        found = fields_of(key_layout(design), run.outputs["o"])
-        same("mask", found["mask"], good)
-        same("dropped", found["dropped"], ~good)
-        same("key", found["key"][good], keys[good])
-        same("last", found["last"], np.arange(500) == 499)
-        assert run.ports["voxels"] == 500 and run.ports["dropped"] == 500 - good.sum()
-        if not stalls:
-            same("cycles", run.cycles["o"].astype(int), np.arange(500) + 1)
+        good = check_encoder(design, model, indices, inputs, stalls=stalls, seed=SEED)
+        assert 50 < good.sum() < 250
+    for seed in range(40):
+        shape = {f"shape_{axis}": int(rng.integers(1, 65)) for axis in "xyz"} | {"batches": int(rng.integers(1, 5))}
+        check_encoder(design, model, odd_voxels(design, 128, seed), inputs | shape, seed=seed)
     model.run(held=inputs | {"clear": 1}, resume=True, drain=1)
     run = model.run({"i": pack_voxels(indices[:0])}, {"o": 1}, held=inputs, resume=True).check()
     assert run.ports["voxels"] == run.ports["dropped"] == 0
