@@ -270,10 +270,11 @@ def check_search(design: MapDesign, model: StreamModel, tree: Tree, job: Compact
     job = job or CompactJob()
     wanted = wanted_rows(design, tree, job, walked)
     total = max(sum(len(rows.index) for rows in wanted), 1)
-    run = search(design, model, tree, [job], walked=walked, stalls=stalls, seed=seed, rows=total).check()
+    run = search(design, model, tree, [job], walked=walked, stalls=stalls, seed=seed, rows=total,
+                 sample={"row": ["busy"]}).check()
     compare_rows(wanted, rows_of(design, run.outputs["row"]), design.name, f"seed {seed}, {job}")
-    if run.ports["busy"]:
-        raise BitkilnError("busy after its last row", where=design.name, help=f"seed {seed}, {job}", exit_code=FAILED)
+    if run.ports["busy"] or not run.samples["row"]["busy"].all():
+        raise BitkilnError("busy not just until its last row", where=design.name, help=f"seed {seed}, {job}", exit_code=FAILED)
     if not stalls:
         compare_cycles(design, tree, job, run, walked=walked, note=f"seed {seed}, {job}")
     return run

@@ -271,7 +271,8 @@ def check_search(design: MapDesign, model: StreamModel, roots: int, search: Sear
     where, stalls = f"{design.name} {search.job}, seed {seed}", stalls or {}
     jobs = pack_jobs(design, [search.job], roots)
     run = model.run({"job": jobs}, {"row": max(sum(each.rows for each in search.maps), 1)}, stalls=stalls, seed=seed,
-                    resume=True).check()
+                    sample={"row": ["busy"]}, resume=True).check()
+    same(run.samples["row"]["busy"].all(), True, f"{where}: busy until the last row")
     compare_rows(design, search, row_fields(design, run.outputs["row"]), where)
     if not stalls:
         same(run.cycles["row"].astype(np.int64) - int(run.cycles["job"][0]) - 1, search.cycles.rows, f"{where}: cycles")

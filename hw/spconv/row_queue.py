@@ -45,7 +45,7 @@ class RowQueue(wiring.Component):
                                               attrs={"ram_style": "block", "no_rw_check": 1})
         write, read = memory.write_port(), memory.read_port()
         head, tail = Signal(range(self.depth)), Signal(range(self.depth))
-        waiting = Signal(range(self.depth + 1))
+        waiting = Signal(range(self.depth))     # never all of them: one is on ``o`` by then
         take = Signal()
         m.d.comb += [write.addr.eq(tail), write.data.eq(Value.cast(self.i)), write.en.eq(self.put),
                      take.eq((waiting != 0) & (~self.o.valid | self.o.ready)), read.en.eq(take), read.addr.eq(head),
