@@ -52,6 +52,17 @@ class _Loader:
                      spent.eq(Mux(loaded | (waiting == 0), 0, Mux(spent >= bench.load_cycles, spent, spent + 1)))]
 
 
+def _items_after_start(m: Module, bench, order: TileOrder | RowOrder) -> None:
+    """Items wait for the start, and those of the next job for theirs."""
+    started, taken = Signal(), Signal()
+    m.d.comb += [order.i.payload.eq(bench.i.payload), order.i.valid.eq(bench.i.valid & started),
+                 bench.i.ready.eq(order.i.ready & started), taken.eq(bench.i.valid & bench.i.ready)]
+    with m.If(bench.go.valid):
+        m.d.sync += started.eq(1)
+    with m.Elif(taken & bench.i.payload.last):
+        m.d.sync += started.eq(0)
+
+
 _COUNTERS = ("pinned_hits", "buffer_hits", "misses", "fetches")
 
 
@@ -108,14 +119,7 @@ class OrderBench(wiring.Component):
         _Loader.add(m, self, cache)
         wiring.connect(m, order.o_demand, cache.i_demand)
         wiring.connect(m, cache.o, order.i_grant)
-        # Items wait for the start, and those of the next job for theirs.
-        started, taken = Signal(), Signal()
-        m.d.comb += [order.i.payload.eq(self.i.payload), order.i.valid.eq(self.i.valid & started),
-                     self.i.ready.eq(order.i.ready & started), taken.eq(self.i.valid & self.i.ready)]
-        with m.If(self.go.valid):
-            m.d.sync += started.eq(1)
-        with m.Elif(taken & self.i.payload.last):
-            m.d.sync += started.eq(0)
+        _items_after_start(m, self, order)
         gap, moved = Signal(TIME_BITS), Signal()
         m.d.comb += [self.o.payload.eq(order.o.payload), self.o.valid.eq(order.o.valid & (gap == 0)),
                      order.o.ready.eq(self.o.ready & (gap == 0)), moved.eq(self.o.valid & self.o.ready)]
@@ -150,7 +154,7 @@ class RowBench(wiring.Component):
         m.submodules.order = order = self.order
         m.submodules.cache = cache = WeightCache(self.design)
         _Loader.add(m, self, cache)
-        wiring.connect(m, wiring.flipped(self.i), order.i)
+        _items_after_start(m, self, order)
         wiring.connect(m, order.o, wiring.flipped(self.o))
         m.d.comb += [order.start.eq(cache.start), order.pinned.eq(cache.pinned), order.resident.eq(cache.resident),
                      self.busy.eq(order.busy), self.cache_busy.eq(cache.busy), self.waits.eq(order.waits),
@@ -312,7 +316,24 @@ def check_cache(design: CacheDesign, model: StreamModel, k: np.ndarray, pinned: 
         differs(f"{design.name} {name}", seen, wanted, note)
     _counters(design, run, found, note)
     _contents(design, run, fetches, run.cycles["o"], run.cycles["done"], grants["slot"], k, note)
+    _soon(design, run, found, fetch_k, stalls or {}, note)
     return run
+
+
+def _soon(design: CacheDesign, run: StreamRun, found: Trace, fetch_k: np.ndarray, stalls: dict[str, float],
+          note: str) -> None:
+    """Nothing waits longer than it must: pinned tiles are asked for offset by offset, a tile that was missing is used
+    in the cycle after it came, and then there is nothing to do."""
+    o, there, asked = (run.cycles[name].astype(np.int64) for name in ("o", "token", "o_fetch"))
+    pins = int(found.pinned.sum())
+    if not stalls.get("o_fetch"):
+        differs(f"{design.name} cycles between pinned fetches", np.diff(asked[:pins]),
+                np.maximum(np.diff(fetch_k[:pins]), 2), note)
+    if not stalls.get("o"):
+        missed = np.flatnonzero(found.kind == 2)
+        before = np.where(missed, o[missed - 1], 0)
+        differs(f"{design.name} cycle of a use", o[missed], np.maximum(before, there[pins:]) + 1, note)
+    differs(f"{design.name} busy", [run.ports["busy"]], [0], note)
 
 
 def _contents(design: CacheDesign, run: StreamRun, fetches: dict[str, np.ndarray], begins: np.ndarray,

@@ -228,6 +228,15 @@ def test_rows_in_order_with_their_weights(models: dict) -> None:
     assert count > 2000
 
 
+def test_row_jobs_one_after_the_other(models: dict) -> None:
+    """The pins of the job before do not count."""
+    design, rng = DESIGNS[1], np.random.default_rng(SEED)
+    for job in range(8):
+        items = random_items(design, int(rng.integers(1, 20)), 0.2, rng, bare=0.2)
+        pinned = (np.bincount(items.k[items.pair], minlength=27) > 0) | (rng.random(27) < 0.3)
+        check_rows(design, models["rows"], items, pinned, resume=job > 0, stalls={"o": 0.3, "token": 0.5}, seed=job)
+
+
 def test_a_row_item_each_cycle(models: dict) -> None:
     design, rng = DESIGNS[1], np.random.default_rng(SEED)
     items = random_items(design, 50, 0.3, rng)

@@ -110,6 +110,12 @@ def test_a_pinned_tile_is_used_as_soon_as_it_is_there(models: dict[str, StreamMo
 
 
 @pytest.mark.parametrize("name", DESIGNS)
+def test_nothing_is_fetched_before_the_start(name: str, models: dict[str, StreamModel]) -> None:
+    run = models[name].run({}, None, held={"pinned": (1 << 27) - 1, "load_cycles": 1}, reset_at=[0])
+    assert not len(run.outputs["o_fetch"]) and not run.ports["busy"]
+
+
+@pytest.mark.parametrize("name", DESIGNS)
 def test_demands_are_looked_up_ahead_of_their_turn(name: str, models: dict[str, StreamModel]) -> None:
     """As many as the queue holds, one that is looked up, and one more."""
     design, model = DESIGNS[name], models[name]
