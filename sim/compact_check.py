@@ -274,7 +274,8 @@ def check_search(design: MapDesign, model: StreamModel, tree: Tree, job: Compact
                  sample={"row": ["busy"]}).check()
     compare_rows(wanted, rows_of(design, run.outputs["row"]), design.name, f"seed {seed}, {job}")
     if run.ports["busy"] or not run.samples["row"]["busy"].all():
-        raise BitkilnError("busy not just until its last row", where=design.name, help=f"seed {seed}, {job}", exit_code=FAILED)
+        raise BitkilnError("busy not just until its last row", where=design.name, help=f"seed {seed}, {job}",
+                           exit_code=FAILED)
     if not stalls:
         compare_cycles(design, tree, job, run, walked=walked, note=f"seed {seed}, {job}")
     return run

@@ -366,8 +366,9 @@ def check_order(design: CacheDesign, model: StreamModel, items: Items, pinned: n
     run = model.run({"go": 1, "i": pack_items(design, items), "token": len(jobs.fetch_k)},
                     {"o": len(jobs.work["k"]), "o_fetch": len(jobs.fetch_k)}, stalls=stalls or {}, seed=seed,
                     held={"pinned": pin_mask(pinned), "load_cycles": load_cycles, "pace": pace, "lag": lag},
-                    **options).check()
+                    sample={"i": ["busy"]}, **options).check()
     jobs.compare(run, note)
+    _busy(design, run, note)
     fetches = unpack(fetch_layout(design), run.outputs["o_fetch"])
     differs(f"{design.name} fetch k", fetches["k"], jobs.fetch_k, note)
     differs(f"{design.name} fetch slot", fetches["slot"], jobs.fetch_slot, note)
@@ -414,9 +415,10 @@ def check_rows(design: CacheDesign, model: StreamModel, items: Items, pinned: np
         Exit code 1, with the first difference.
     """
     note, held = f"seed {seed}", {"pinned": pin_mask(pinned), "load_cycles": load_cycles}
+    stalls = stalls or {}
     run = model.run({"go": 1, "i": pack_items(design, items), "token": int(pinned.sum())},
-                    {"o": len(items.k), "o_fetch": int(pinned.sum())}, stalls=stalls or {}, seed=seed, held=held,
-                    **options).check()
+                    {"o": len(items.k), "o_fetch": int(pinned.sum())}, stalls=stalls, seed=seed, held=held,
+                    sample={"i": ["busy"]}, **options).check()
     pair, real = items.pair & pinned[items.k], items.pair | items.row_last
     begins = np.append(True, items.row_last[:-1])
     slots = np.cumsum(pinned)[items.k] - 1
@@ -427,11 +429,27 @@ def check_rows(design: CacheDesign, model: StreamModel, items: Items, pinned: np
     seen = unpack(work_layout(gather), run.outputs["o"])
     for name, values in seen.items():
         differs(f"{design.name} {name}", values * pair if name == "in" else values, wanted[name], note)
-    there = run.cycles["token"].astype(np.int64)[slots[pair]]
-    differs(f"{design.name} weights too late", run.cycles["o"].astype(np.int64)[pair] <= there, pair[pair] < 0, note)
+    go, i, o, token = (run.cycles[name].astype(np.int64) for name in ("go", "i", "o", "token"))
+    differs(f"{design.name} weights too late", o[pair] <= token[slots[pair]], pair[pair] < 0, note)
+    if not stalls.get("i") and not stalls.get("o"):
+        # Each pair as soon as the one before has left and its weights are there; nothing else waits.
+        soon = np.append(go + 1, o[:-1]) + 1
+        soon[pair] = np.maximum(soon[pair], token[slots[pair]] + 2)
+        known = pair | ~items.pair
+        differs(f"{design.name} cycle of an item", o[known], soon[known], note)
+        if not options.get("resume"):
+            differs(f"{design.name} waits", [run.ports["waits"]], [i[-1] - go[0] - len(i)], note)
+    _busy(design, run, note)
     differs(f"{design.name} illegal", [run.ports["illegal"]], [(items.pair & ~pair).any()], note)
     differs(f"{design.name} busy", [run.ports["busy"], run.ports["cache_busy"]], [0, 0], note)
     return run
+
+
+def _busy(design: CacheDesign, run: StreamRun, note: str) -> None:
+    """Raise where the order was not busy with items inside, as further ones came."""
+    i, o = run.cycles["i"], run.cycles["o"]
+    inside = np.arange(len(i)) > np.searchsorted(o, i)
+    differs(f"{design.name} busy with items inside", run.samples["i"]["busy"][inside], inside[inside], note)
 
 
 class _Job:
