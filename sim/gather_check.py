@@ -19,8 +19,8 @@ from bitkiln.models.golden.gather import GatherSums, WorkStream, gather, somethi
 from .bitserial_check import bits_of, pack_bits
 from .streams import StreamModel, StreamRun
 
-__all__ = ["GatherBench", "check_gather", "compare_counters", "compare_cycles", "compare_sums", "interleaved_work",
-           "load", "pack_work", "random_features", "random_weights", "random_work", "tiled_work"]
+__all__ = ["GatherBench", "check_gather", "check_stuck", "compare_counters", "compare_cycles", "compare_sums",
+           "interleaved_work", "load", "pack_work", "random_features", "random_weights", "random_work", "tiled_work"]
 
 COUNTED = ("items", "dropped", "issued", "skipped", "idle", "cycles")
 
@@ -252,7 +252,44 @@ def check_gather(design: GatherDesign, model: StreamModel | None, work: WorkStre
         compare_counters(design, cycles, run, note)
     elif any(run.ports[name] != getattr(cycles, name) for name in ("items", "dropped", "issued", "skipped")):
         compare_counters(design, cycles, run, note)
+    if not (stalls or {}).get("o") and run.ports["stalls"]:
+        raise BitkilnError("stalls without a reason", where=design.name, got=run.ports["stalls"], expected="0",
+                           help=note, exit_code=FAILED)
     if run.ports["releases"] != work.release.sum() or run.ports["busy"]:
         raise BitkilnError("releases or end missing", where=design.name, got=run.ports["releases"],
                            expected=str(int(work.release.sum())), help=note, exit_code=FAILED)
     return run, cycles
+
+
+def check_stuck(design: GatherDesign, model: StreamModel, work: WorkStream, features: np.ndarray,
+                weights: np.ndarray) -> StreamRun:
+    """Nobody takes a sum: the lanes stop, and every cycle is a stall; then all sums come, and ``clear`` forgets the
+    counters.
+
+    Returns the run in which nothing was taken.
+
+    Raises
+    ------
+    BitkilnError
+        Exit code 1, with the first difference.
+    """
+    groups = features.shape[1] // design.lanes
+    job = {"groups": groups, "in_base": 0, "in_stride": groups, "mask_base": 0, "clear": 0}
+    rows = int(work.final.sum())
+    model.run(load(design, features, weights), held=job).check()
+    stuck = run = model.run({"i": pack_work(design, work)}, {"o": rows}, stalls={"o": 1.0}, held=job, limit=800,
+                            partial=True, resume=True)
+    rest = pack_work(design, work.part(slice(len(stuck.cycles["i"]), None)))
+    for cycles in (1, 2, 40):
+        before = run.ports["stalls"]
+        run = model.run({"i": rest}, {"o": rows}, stalls={"o": 1.0}, held=job, limit=cycles, partial=True, resume=True)
+        if run.ports["stalls"] - before != cycles or not run.ports["busy"] or len(run.cycles["i"]):
+            raise BitkilnError("stalls miscounted", where=design.name, got=run.ports["stalls"],
+                               expected=str(before + cycles), exit_code=FAILED)
+    run = model.run({"i": rest}, {"o": rows}, held=job, resume=True).check()
+    compare_sums(design, gather(design, work, features, weights), run.outputs["o"])
+    cleared = model.run({}, None, held=job | {"clear": 1}, resume=True).ports
+    if left := [name for name in (*COUNTED, "stalls") if cleared[name]]:
+        raise BitkilnError("not cleared", where=f"{design.name} {left[0]}", got=cleared[left[0]], expected="0",
+                           exit_code=FAILED)
+    return stuck
