@@ -48,7 +48,7 @@ test: $(STAMP)-test ## the test suite (about 16 minutes on two cores)
 test-full: $(STAMP)-test $(STAMP)-fpga ## everything, long suites and mutation included
 	@$(PY) -m pytest -n 2 --dist loadscope -m "slow or not slow" $(ARGS)
 
-mutate: $(STAMP)-test ## (PE=, UNIT=, SEED=) put bugs into the arithmetic blocks; the unit tests must find 95 % of them
+mutate: $(STAMP)-test ## (PE=, UNIT=, SEED=) put bugs into arithmetic blocks and (UNIT=spconv) components of streams; the tests must find 95 % of them
 	@$(PY) -m bitkiln.sim.mutate $(if $(PE),--pe "$$PE") $(if $(UNIT),--unit "$$UNIT") $(if $(SEED),--seed "$$SEED") $(ARGS)
 
 bench: $(STAMP)-fpga $(STAMP)-test $(if $(filter bitserial,$(SUITE)),$(STAMP)-words) ## SUITE=foundation: targets, measured values, pass or miss

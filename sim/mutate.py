@@ -13,18 +13,19 @@ golden function; a survivor is relevant unless it is shown to be equivalent to t
 tested with all its inputs) to do all that the block promises. Undecided survivors count as relevant.
 
     python -m bitkiln.sim.mutate [--pe fp4 ...] [--unit output ...] [--count 100] [--seed 1] [--output FILE]
+
+Components of streams (``--unit spconv``) have no vectors but checks: `bitkiln.sim.mutate_streams`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -39,7 +40,6 @@ from bitkiln.hw.arith.float_convert import FixedToFloat, FloatUnpack
 from bitkiln.hw.arith.fp32_step import Fp32Step
 from bitkiln.hw.arith.round import rounder_for
 from bitkiln.hw.arith.scale import PipelinedMultiplier, Scaler
-from bitkiln.hw.emit import Port
 from bitkiln.hw.formats.encode import Encoder
 from bitkiln.hw.mac.dot import DotUnit
 from bitkiln.hw.mac.merged_decode import PositPairDecoder
@@ -61,94 +61,18 @@ from .batch import BatchModel
 from .bitserial_blocks import mutated_blocks
 from .block_check import BlockCheck, Segment, blocks_of, check_for, has_check
 from .cache import build_root, digest, write_atomic
+from .mutants import SELECT, MutationResult, Netlist, Survivor
 from .toolchain import require
 
 __all__ = ["MutationResult", "Survivor", "engine_blocks", "mutate_block", "mutate_unit", "main"]
 
 PES = ("fp4", "fp8_e4m3", "posit8_0")
 UNITS = ("output", "switchable", "bitserial")
+STREAM_UNITS = ("spconv",)      # of components with streams: sim/mutate_streams.py
 TARGET = 0.95
 SPARE = 1.25          # candidates asked for, over the relevant ones wanted
 HEAD_ROWS = 2048      # most mutants die here
-SAT_SECONDS = 10
 OTHER_SEED = 1000     # added to the seed for the vectors that a survivor meets last
-SELECT = "mutsel"
-
-# Down to gates, so that the inside of adders and multipliers can be wrong, not only their ports. Enables and clears
-# stay gates in front of plain flip-flops: they are part of what is to be tested.
-ELABORATE = """\
-read_verilog -noassert block.v
-hierarchy -check -top {top}
-{flatten}
-proc
-opt_expr
-opt_clean
-memory -nordff
-opt -nodffe -nosdff
-select -module {top}
-techmap
-simplemap
-select -clear
-opt -nodffe -nosdff
-write_rtlil block.il
-"""
-
-FLATTEN = "setattr -mod -unset keep_hierarchy *\n{keep}\nflatten"
-
-
-@dataclass(frozen=True)
-class Survivor:
-    """A relevant mutant that no vector noticed: the Yosys command that makes it, and how it was judged."""
-
-    command: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class MutationResult:
-    """Mutants of one block.
-
-    Attributes
-    ----------
-    unit, block, kind : str
-        Name of what the block is a part of, module name and kind of block.
-    exhaustive : bool
-        Whether the unit test applies every input.
-    vectors : int
-        Rows of the unit test.
-    candidates : int
-        Mutants that exist; ``tried`` of them were simulated.
-    killed : int
-    equivalent : int
-        Survivors whose outputs equal the block's for every input (NOCHANGE).
-    allowed : int
-        Survivors of an exhaustive test that differ only where the block's contract leaves an output free (the
-        shift of a zero): they do what the block promises for every input.
-    survivors : list of Survivor
-        The relevant ones.
-    """
-
-    unit: str
-    block: str
-    kind: str
-    exhaustive: bool
-    vectors: int
-    candidates: int
-    tried: int
-    killed: int
-    equivalent: int
-    allowed: int
-    survivors: list[Survivor] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def relevant(self) -> int:
-        return self.killed + len(self.survivors)
-
-    @property
-    def rate(self) -> float:
-        """Share of the relevant mutants that were killed, 0..1."""
-        return self.killed / self.relevant if self.relevant else 0.0
 
 
 def mutate_unit(design: DotDesign, *, count: int = 100, seed: int = 1,
@@ -239,7 +163,7 @@ def mutate_block(component, *, unit: str = "", own_only: bool = False, count: in
     wanted, candidates = int(count * SPARE), 0
     with tempfile.TemporaryDirectory(prefix="bitkiln-") as folder:
         inner = [name for name, block in blocks_of(component).items() if block is not component and has_check(block)]
-        netlist = _Netlist(Path(folder), text, prepared.top, prepared.ports, inner if own_only else ())
+        netlist = Netlist(Path(folder), text, prepared.top, prepared.ports, inner if own_only else ())
         while True:
             listed, candidates = netlist.candidates(wanted, seed)
             batch = [mutant for mutant in listed if mutant not in tried]
@@ -261,80 +185,10 @@ def mutate_block(component, *, unit: str = "", own_only: bool = False, count: in
                           equivalent, allowed, survivors, time.perf_counter() - started)
 
 
-# Netlists ----------------------------------------------------------------------------------------
-
-
-class _Netlist:
-    """The gates of a block in a scratch folder, and what Yosys does with them; modules in ``whole`` stay whole."""
-
-    def __init__(self, folder: Path, text: str, top: str, ports: Sequence[Port], whole: Sequence[str] = ()):
-        self.folder, self.top, self.ports, self.runs = folder, top, tuple(ports), 0
-        (folder / "block.v").write_text(text)
-        self.yosys = require("yosys")
-        self.flatten = FLATTEN.format(keep=f"setattr -mod -set keep_hierarchy 1 {' '.join(whole)}" if whole else "")
-        self._run(ELABORATE.format(top=top, flatten=self.flatten))
-
-    def _run(self, script: str, timeout: float | None = None) -> str:
-        # The WebAssembly build sees only files below its working folder.
-        self.runs += 1
-        name = f"run{self.runs}.ys"
-        (self.folder / name).write_text(script)
-        return verilate.run_command([self.yosys.path, "-Q", "-T", "-s", name], what="Yosys", where=self.top,
-                                    cwd=self.folder, env=self.yosys.environment(), timeout=timeout)
-
-    def candidates(self, wanted: int, seed: int) -> tuple[list[str], int]:
-        """Up to ``wanted`` mutants (commands without sources), evenly spread, and how many exist. Clock ports are
-        left out: they are not arithmetic."""
-        self._run(f"read_rtlil block.il\nmutate -list 1000000 -module {self.top} -seed {seed} -o all.ys\n"
-                  f"mutate -list {int(wanted * 1.2) + 8} -module {self.top} -seed {seed} -o list.ys\n")
-        chosen, every = (self._commands(name) for name in ("list.ys", "all.ys"))
-        return (chosen[:wanted] if len(every) > wanted else every), len(every)
-
-    def _commands(self, name: str) -> list[str]:
-        lines = (self.folder / name).read_text().splitlines()
-        plain = (re.sub(r" -(?:wire|wirebit|src) \S+", "", line) for line in lines if line.startswith("mutate"))
-        return [line for line in plain if not re.search(r" -port \\?(?:C|CLK|clk)(?:\s|$)", line)]
-
-    def with_mutants(self, mutants: Sequence[str]) -> BatchModel:
-        """One module that holds them all: ``mutsel`` i is mutant i - 1, 0 the block itself."""
-        width = len(mutants).bit_length()
-        lines = [re.sub("^mutate ", f"mutate -ctrl {SELECT} {width} {at} ", mutant)
-                 for at, mutant in enumerate(mutants, 1)]
-        self._run("\n".join(["read_rtlil block.il", *lines, "opt_clean", "write_verilog -noattr mutants.v"]) + "\n")
-        return BatchModel.from_verilog((self.folder / "mutants.v").read_text(), self.top,
-                                       (*self.ports, Port(SELECT, "input", width)))
-
-    def proved_equal(self, mutant: str) -> bool:
-        """Whether SAT shows next state and outputs to be the same for every input and state.
-
-        Raises
-        ------
-        BitkilnError
-            Undecided: after SAT_SECONDS (the solver's own limit does nothing in WebAssembly), or where Yosys fails.
-        """
-        gate = mutant.replace(f"-module {self.top} ", "-module gate ")
-        # One bit a wire: a wire some of whose bits are constants is no register to `expose`.
-        log = self._run(f"""\
-read_rtlil block.il
-setattr -mod -unset top *
-copy {self.top} gate
-{gate}
-{self.flatten}
-techmap
-splitnets -ports
-expose -evert -dff -evert-dff {self.top} gate
-miter -equiv -flatten -make_outputs {self.top} gate miter
-hierarchy -top miter
-opt -full
-sat -prove trigger 0 miter
-""", SAT_SECONDS)
-        return "SUCCESS!" in log
-
-
 # Judging -----------------------------------------------------------------------------------------
 
 
-def _attack(netlist: _Netlist, mutants: Sequence[str], check: BlockCheck,
+def _attack(netlist: Netlist, mutants: Sequence[str], check: BlockCheck,
             segments: Sequence[Segment]) -> tuple[list[int], BatchModel]:
     """Numbers (from 1) of the mutants that every vector passes, and the model that holds them."""
     model = netlist.with_mutants(mutants)
@@ -348,7 +202,7 @@ def _attack(netlist: _Netlist, mutants: Sequence[str], check: BlockCheck,
     return alive, model
 
 
-def _judge(check: BlockCheck, segments: Sequence[Segment], model: BatchModel, index: int, netlist: _Netlist,
+def _judge(check: BlockCheck, segments: Sequence[Segment], model: BatchModel, index: int, netlist: Netlist,
            mutant: str, others: Callable[[], list[Segment]]) -> str:
     """``equivalent``, ``allowed``, or why a survivor is relevant."""
     if check.exhaustive:
@@ -389,8 +243,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(prog="python -m bitkiln.sim.mutate", description=__doc__.splitlines()[0])
     parser.add_argument("--pe", action="append", help=f"dot unit of a PE name, may be repeated (without --pe and "
-                        f"--unit: {', '.join(PES)} and every unit)")
-    parser.add_argument("--unit", action="append", choices=UNITS, help="blocks of the other engines, may be repeated")
+                        f"--unit: {', '.join(PES)} and every unit but spconv)")
+    parser.add_argument("--unit", action="append", choices=UNITS + STREAM_UNITS,
+                        help="blocks of the other engines, or spconv: its components; may be repeated")
+    parser.add_argument("--kind", action="append", help="with --unit spconv: only components of this kind, may be "
+                        "repeated")
     parser.add_argument("--count", type=int, default=100, help="relevant mutants per block")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, help="JSON file (default: build/mutation/<digest>.json)")
@@ -410,6 +267,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results += mutate_unit(design, count=options.count, seed=options.seed,
                                    progress=lambda text: console.print(text, style="dim"))
         for name in names:
+            if name in STREAM_UNITS:
+                from .mutate_streams import mutate_stream_units
+
+                results += mutate_stream_units(name, options.kind or (), count=options.count, seed=options.seed,
+                                               progress=lambda text: console.print(text, style="dim"))
+                continue
             for block in engine_blocks(name):
                 console.print(f"{name}: {block.module_name}", style="dim")
                 results.append(mutate_block(block, unit=name, own_only=True, count=options.count, seed=options.seed))
@@ -428,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                       f"{result.seconds:.1f}", style=None if result.rate >= TARGET else "bold red")
     console.print(table)
     console.print("* random, corners and runs over time; all others: every input. 'equivalent' and 'allowed' mutants "
-                  "do what the block promises and are not relevant.")
+                  "do what the block promises and are not relevant. Vectors of a component of streams: checks begun.")
     for result in results:
         for survivor in result.survivors:
             console.print(f"{result.block}: survived: {survivor.command} ({survivor.reason})", markup=False,

@@ -20,11 +20,11 @@ from bitkiln.models.formats import get_format
 from bitkiln.sim import mutate
 from bitkiln.sim.bitserial_blocks import BITSERIAL
 from bitkiln.sim.block_check import Segment, check_for, kind_of
+from bitkiln.sim.mutants import Netlist
 from bitkiln.sim.mutate import (
     PES,
     TARGET,
     UNITS,
-    _Netlist,
     default_design,
     engine_blocks,
     main,
@@ -77,9 +77,9 @@ def test_every_kind_of_block_of_the_engine_is_there() -> None:
                for block, kind in zip(engine_blocks(unit), kinds[unit], strict=True))
 
 
-def netlist_of(component, folder) -> _Netlist:
+def netlist_of(component, folder) -> Netlist:
     prepared, text = verilog_text(component)
-    return _Netlist(folder, text, prepared.top, prepared.ports)
+    return Netlist(folder, text, prepared.top, prepared.ports)
 
 
 class Padded(wiring.Component):
@@ -111,7 +111,7 @@ def test_sat_knows_registers_with_constant_bits(tmp_path) -> None:
 def test_a_proof_that_takes_too_long_is_given_up(tmp_path, monkeypatch) -> None:
     netlist = netlist_of(decoder_for(get_format("fp6_e3m2")), tmp_path)
     mutants, _ = netlist.candidates(1, 5)
-    monkeypatch.setattr(mutate, "SAT_SECONDS", 0.01)
+    monkeypatch.setattr("bitkiln.sim.mutants.SAT_SECONDS", 0.01)
     with pytest.raises(BitkilnError, match="Yosys takes too long"):
         netlist.proved_equal(mutants[0])
 
