@@ -28,7 +28,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from bitkiln.models.design.spconv import GatherDesign
+from bitkiln.models.design.spconv import NEAR, GatherDesign
 
 from ..arith.signed import Term, sum_terms
 from ..emit import shared
@@ -63,14 +63,12 @@ class GatherArray(wiring.Component):
         ``latency`` edges after ``a``. A value means nothing where one of its flags other than ``illegal`` is set.
     """
 
-    # Registers behind the memory, which is slow, and behind what is made of the activations; then each column's own
-    # copy, for one register cannot drive them all from across the chip (15 ns on ECP5).
-    lag = 2
-    front = 3
-
     def __init__(self, design: GatherDesign, value_bits: int):
         self.design, self.value_bits = design, value_bits
-        self.latency = self.front + design.pipeline
+        # Registers behind the memories, which are slow, and behind what is made of the activations; then for some
+        # columns and for each of them, for one register cannot drive them all from across the chip.
+        relayed = int(design.relays > 0)
+        self.lag, self.latency = 1 + relayed, 3 + relayed + design.pipeline
         weights = data.ArrayLayout(design.weight.bits, design.outputs)
         super().__init__({
             "a": In(data.ArrayLayout(design.activation.bits, design.lanes)),
@@ -99,9 +97,45 @@ class GatherArray(wiring.Component):
         m.d.sync += held.eq(Cat(*made))
         return held
 
-    def weights_of(self, first: int, count: int) -> Value:
-        """Of some outputs, lane by lane."""
-        return Cat(self.w[lane][output] for lane in range(self.design.lanes) for output in range(first, first + count))
+    def near(self, m: Module, made: Value, active: Value) -> list[tuple[Value, Value, range]]:
+        """What is made of the activations and which lanes are active, and for which columns."""
+        count = self.design.columns
+        if not self.design.relays:
+            return [(made, active, range(count))]
+        found = []
+        for at in range(self.design.relays):
+            m.submodules[f"relay{at}"] = relay = shared(Relay(len(made) + len(active)))
+            m.d.comb += relay.i.eq(Cat(made, active))
+            found.append((relay.o[:len(made)], relay.o[len(made):], range(NEAR * at, NEAR * (at + 1))))
+        return found
+
+    def weights_of(self, m: Module, first: int, count: int) -> Value:
+        """Of some outputs, lane by lane, an edge later."""
+        held = Signal(self.design.lanes * count * self.design.weight.bits, name=f"weights{first}", reset_less=True)
+        m.d.sync += held.eq(Cat(self.w[lane][output] for lane in range(self.design.lanes)
+                                for output in range(first, first + count)))
+        return held
+
+
+class Relay(wiring.Component):
+    """A register on the way."""
+
+    keep_hierarchy = True      # or the copies are merged
+
+    def __init__(self, width: int):
+        self.width = width
+        super().__init__({"i": In(width), "o": Out(width)})
+
+    @property
+    def module_name(self) -> str:
+        return f"relay_{self.width}"
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        held = Signal(self.width, reset_less=True)
+        m.d.sync += held.eq(self.i)
+        m.d.comb += self.o.eq(held)
+        return m
 
 
 class GatherColumn(wiring.Component):
@@ -204,12 +238,12 @@ class ProductArray(GatherArray):
     def elaborate(self, platform) -> Module:
         m = Module()
         d = self.design
-        codes, soon = self.activations(m)
-        made = self.registered(m, codes)
-        for output in range(d.outputs):
-            m.submodules[f"column{output}"] = unit = shared(self.column if output == 0 else ProductColumn(d))
-            m.d.comb += [unit.made.eq(made), unit.soon.eq(soon), unit.w.eq(self.weights_of(output, 1)),
-                         self.totals[output].eq(unit.o)]
+        codes, active = self.activations(m)
+        for made, soon, columns in self.near(m, self.registered(m, codes), active):
+            for output in columns:
+                m.submodules[f"column{output}"] = unit = shared(self.column if output == 0 else ProductColumn(d))
+                m.d.comb += [unit.made.eq(made), unit.soon.eq(soon), unit.w.eq(self.weights_of(m, output, 1)),
+                             self.totals[output].eq(unit.o)]
         return m
 
 

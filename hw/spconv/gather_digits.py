@@ -146,15 +146,15 @@ class DigitArray(GatherArray):
     def elaborate(self, platform) -> Module:
         m = Module()
         d = self.design
-        codes, soon = self.activations(m)
+        codes, active = self.activations(m)
         digits = []
         for lane, code in enumerate(codes):
             m.submodules[f"digits{lane}"] = unit = shared(Digits(d.activation.bits, d.activation.signed))
             m.d.comb += unit.code.eq(code)
             digits.append(unit.o.as_value())
-        made = self.registered(m, digits)
-        for output in range(d.outputs):
-            m.submodules[f"column{output}"] = unit = shared(self.column if output == 0 else DigitColumn(d))
-            m.d.comb += [unit.made.eq(made), unit.soon.eq(soon), unit.w.eq(self.weights_of(output, 1)),
-                         self.totals[output].eq(unit.o)]
+        for made, soon, columns in self.near(m, self.registered(m, digits), active):
+            for output in columns:
+                m.submodules[f"column{output}"] = unit = shared(self.column if output == 0 else DigitColumn(d))
+                m.d.comb += [unit.made.eq(made), unit.soon.eq(soon), unit.w.eq(self.weights_of(m, output, 1)),
+                             self.totals[output].eq(unit.o)]
         return m

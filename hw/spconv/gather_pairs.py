@@ -154,7 +154,7 @@ class PairArray(GatherArray):
     def elaborate(self, platform) -> Module:
         m = Module()
         d, plan = self.design, self.plan
-        codes, soon = self.activations(m)
+        codes, active = self.activations(m)
         operands = []
         for lane, code in enumerate(codes):
             operand = Signal(self.column.operand, name=f"operand{lane}")
@@ -162,19 +162,23 @@ class PairArray(GatherArray):
             low_digits(m, bits, operand.low.one, operand.low.two, operand.low.owes)
             m.d.comb += operand.code.eq(code)
             operands.append(operand.as_value())
-        made = self.registered(m, operands)
-        # The sum of the activations goes through as many registers as what it meets in the columns.
-        stages = plan.stages(m)
-        low, high = -(1 << plan.a_bits - 1), (1 << plan.a_bits - 1) - 1
-        terms = []
-        for lane in range(d.lanes):
-            here = Signal(signed(plan.a_bits), name=f"here{lane}", reset_less=True)
-            m.d.sync += here.eq(made.word_select(lane, self.column.operand.size))
-            terms.append(Sum(plan.behind_multiplier(m, here, f"late{lane}"), None, low, high))
-        offset, = stages.trees("offset", [stages.held(terms, 1)])
-        for pair in range(d.outputs // 2):
-            m.submodules[f"column{pair}"] = unit = shared(self.column if pair == 0 else PairColumn(d))
-            m.d.comb += [unit.made.eq(made), unit.soon.eq(soon), unit.w.eq(self.weights_of(2 * pair, 2)),
-                         unit.offset.eq(offset.value),
-                         *[self.totals[2 * pair + side].eq(unit.o[side]) for side in range(2)]]
+        for made, soon, columns in self.near(m, self.registered(m, operands), active):
+            offset = self._offset(m, made, columns[0])
+            for pair in columns:
+                m.submodules[f"column{pair}"] = unit = shared(self.column if pair == 0 else PairColumn(d))
+                m.d.comb += [unit.made.eq(made), unit.soon.eq(soon), unit.w.eq(self.weights_of(m, 2 * pair, 2)),
+                             unit.offset.eq(offset),
+                             *[self.totals[2 * pair + side].eq(unit.o[side]) for side in range(2)]]
         return m
+
+    def _offset(self, m: Module, made: Value, first: int) -> Value:
+        """The sum of the activations, through as many registers as what it meets in the columns."""
+        plan, terms = self.plan, []
+        low, high = -(1 << plan.a_bits - 1), (1 << plan.a_bits - 1) - 1
+        for lane in range(plan.lanes):
+            here = Signal(signed(plan.a_bits), name=f"here{first}_{lane}", reset_less=True)
+            m.d.sync += here.eq(made.word_select(lane, self.column.operand.size))
+            terms.append(Sum(plan.behind_multiplier(m, here, f"late{first}_{lane}"), None, low, high))
+        stages = plan.stages(m)
+        offset, = stages.trees(f"offset{first}", [stages.held(terms, 1)])
+        return offset.value

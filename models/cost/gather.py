@@ -88,7 +88,7 @@ class GatherIdeal:
 
 def unit_latency(design: GatherDesign) -> int:
     """From a row's last step to its output."""
-    return 6 + design.pipeline
+    return 6 + design.pipeline + (design.relays > 0)
 
 
 def lane_loads(design: GatherDesign, work: WorkStream, features: np.ndarray) -> np.ndarray:
@@ -156,7 +156,7 @@ def _items(design: GatherDesign, work: WorkStream, loads: np.ndarray, offered: n
     leaves = work.final | work.last
     some = np.flatnonzero(load)
     span = int(last[-1] - last[some[0]] + load[some[0]]) if len(some) else 0
-    return np.array(taken, np.int64), int(load.sum()), last[leaves], last[work.release] + 4, span
+    return np.array(taken, np.int64), int(load.sum()), last[leaves], last[work.release] + 3 + (design.relays > 0), span
 
 
 def _rows(design: GatherDesign, work: WorkStream, loads: np.ndarray, offered: np.ndarray | None):

@@ -21,6 +21,8 @@ KERNEL_OFFSETS = 27
 OFFSET_BITS = 5
 SEARCHES = ("parity", "compact")
 PACKS = ("item", "row")
+# Columns of the array that one register reaches in a cycle (15 ns across a large FPGA).
+NEAR = 4
 # Share of the voxels that a level of the tree holds by default, level 1 first: more than on any frame measured
 # (docs/spconv.md), except very sparse indoor ones.
 _SHARES = (0.75, 0.5, 0.25, 0.125, 0.0625, 0.0625)
@@ -341,6 +343,16 @@ class GatherDesign:
     def groups(self) -> int:
         """Most words of a feature row."""
         return self.channels // self.lanes
+
+    @property
+    def columns(self) -> int:
+        """Units of products and sums: one for each output, or for two of them."""
+        return self.outputs // 2 if self.multiplier == "pairs" else self.outputs
+
+    @property
+    def relays(self) -> int:
+        """Registers between activations and some of the columns each; none where there are few columns."""
+        return self.columns // NEAR if self.columns > NEAR else 0
 
     @property
     def sum_bits(self) -> int:
