@@ -244,8 +244,10 @@ def check_gather(design: GatherDesign, model: StreamModel | None, work: WorkStre
     wanted = gather(design, work, features, weights)
     cycles = gather_cycles(design, work, lane_loads(design, work, features), groups)
     run = model.run({"i": pack_work(design, work)}, {"o": len(wanted.out)}, stalls=stalls or {}, seed=seed, held=job,
-                    resume=True).check()
+                    sample={"i": ["busy"]}, resume=True).check()
     note = f"seed {seed}"
+    if design.pack == "row" and not run.samples["i"]["busy"][1:][~work.final[:-1]].all():
+        raise BitkilnError("not busy in a row", where=design.name, help=note, exit_code=FAILED)
     compare_sums(design, wanted, run.outputs["o"], note)
     if not stalls:
         compare_cycles(design, cycles, run, note)

@@ -69,6 +69,7 @@ from .streams import StreamModel, StreamRun
 from .table_check import check_table, compare_words, pack_commands, random_commands, unpack_words
 from .weight_cache_check import (
     CacheBench,
+    Items,
     OrderBench,
     RowBench,
     check_cache,
@@ -587,8 +588,9 @@ class _Gather:
                     jobs.append(interleaved_work(design, 80, 16, rng))
                 for work in jobs:
                     for stalls in self.STALLS:
-                        check_gather(design, model, work, features, weights, stalls=stalls, seed=SEED, base=7 * at,
-                                     stride=groups + at, mask_base=3 * at)
+                        check_gather(design, model, work, features, weights, stalls=stalls, seed=SEED,
+                                     base=7 * at + 40 * bool(stalls), stride=groups + at,
+                                     mask_base=16 if stalls else 3 * at)
 
     def later(self, model: Chosen) -> None:
         """Nobody takes a sum; no rows at all."""
@@ -720,7 +722,9 @@ class _Rows:
             check_rows(self.design, model, items, rng.random(27) < 0.5)
 
     def later(self, model: Chosen) -> None:
-        rng = np.random.default_rng(SEED)
+        rng, none = np.random.default_rng(SEED), np.zeros(1, np.int64)
+        empty = Items(none, none, none, none > 0, none > 0, none == 0)
+        check_rows(self.design, model, empty, np.ones(27, bool))
         for job in range(5):
             items = random_items(self.design, 12, 0.2, rng, bare=0.2)
             check_rows(self.design, model, items, rng.random(27) < (1, 1, 0.5)[job % 3], resume=job > 0,

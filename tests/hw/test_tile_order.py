@@ -157,6 +157,7 @@ def test_an_empty_job_and_the_end_alone(models: dict) -> None:
                 (before, 0, 0, False, False, True), strict=True)))
             run = check_order(design, models[rows], ended, np.zeros(27, bool), lag=2)
             assert len(run.outputs["o"]) == len(items.k) + 1
+    check_rows(DESIGNS[1], models["rows"], empty, ALL)
 
 
 @pytest.mark.parametrize("rows", DESIGNS)
