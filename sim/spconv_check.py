@@ -20,6 +20,7 @@ from bitkiln.host.spconv import (
 from bitkiln.hw.spconv.engine import SpConvEngine
 from bitkiln.hw.spconv.jobs import job_layout
 from bitkiln.hw.spconv.loader import request_layout
+from bitkiln.models.cost.spconv_core import layer_cost
 from bitkiln.models.cost.weight_cache import MISS, demands, trace
 from bitkiln.models.design.registers import clamp_codes
 from bitkiln.models.design.spconv import MapDesign
@@ -194,7 +195,7 @@ def _fits(tree: MapDesign, keys: np.ndarray) -> bool:
 
 def check_program(design: SpConvDesign, program: Program, model: StreamModel | None = None, *,
                   stalls: Mapping[str, float] | None = None, seed: int = 0) -> EngineRun:
-    """Run and compare every feature that leaves and every request.
+    """Run and compare every feature that leaves, every request, and the counters that the cost model knows.
 
     Raises
     ------
@@ -216,4 +217,22 @@ def check_program(design: SpConvDesign, program: Program, model: StreamModel | N
         at = next(n for n, (a, b) in enumerate(zip(expected, found.requests, strict=True)) if a != tuple(b))
         raise BitkilnError("other weights asked for", where=f"request {at}", got=str(found.requests[at].tolist()),
                            expected=str(expected[at]), help=f"seed {seed}", exit_code=FAILED)
+    for name, count in _counted(design, program).items():
+        if found.counters[name] != count:
+            raise BitkilnError("RTL and cost model differ", where=name, got=found.counters[name], expected=str(count),
+                               help=f"seed {seed}", exit_code=FAILED)
     return found
+
+
+def _counted(design: SpConvDesign, program: Program) -> dict[str, int]:
+    """Counters that do not depend on what waits."""
+    layers = [(step.job, step.layer) for step in program.steps if step.layer]
+    costs = [layer_cost(design, run.map, run.inputs, run.layer.outputs,
+                        np.array([bool(job.pinned >> k & 1) for k in range(27)])) for job, run in layers]
+    wanted = {"VOXELS": sum(len(step.keys) for step in program.steps if step.job.kind == "load"), "DROPPED": 0,
+              "DUPLICATES": 0, "PAIRS": sum(cost.items for cost in costs),
+              "ISSUED": sum(cost.issued for cost in costs), "SKIPPED": sum(cost.skipped for cost in costs),
+              "FETCHED": sum(cost.fetched for cost in costs)}
+    if design.gather.pack == "item":
+        wanted |= {"PINNED": sum(cost.hits for cost in costs), "BUFFERED": sum(cost.buffered for cost in costs)}
+    return wanted
