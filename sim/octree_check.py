@@ -269,6 +269,10 @@ def check_encoder(design: MapDesign, model: StreamModel, indices: np.ndarray, in
     """
     note, count = f"seed {seed}", len(indices)
     keys, good = keys_of(design, indices, inputs)
+    # One voxel comes in, and its key is offered, where nobody takes it.
+    stuck = model.run({"i": pack_voxels(indices)}, {"o": count}, held=inputs, stalls={"o": 1.0}, partial=True,
+                      timeout=9)
+    same("encoder takes", [len(stuck.cycles["i"]), "seen (valid high" in stuck.deadlock], [1, True], note)
     run = model.run({"i": pack_voxels(indices)}, {"o": count}, held=inputs, stalls=stalls, seed=seed).check()
     found = fields_of(key_layout(design), run.outputs["o"])
     for name, seen, wanted in (("mask", found["mask"], good), ("dropped", found["dropped"], ~good),
