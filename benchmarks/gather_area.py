@@ -28,7 +28,6 @@ ROW = {"pack": "row", "slots": 1}
 UNITS = {
     "item, digits": {"pipeline": 4}, "item, pairs": {"pipeline": 5, "multiplier": "pairs"},
     "row, pairs": {"pipeline": 5, "multiplier": "pairs", **ROW},
-    "item, pairs, 8 x 32": {"pipeline": 5, "multiplier": "pairs", "lanes": 8, "outputs": 32, "feature_words": 8192},
 }
 
 
