@@ -1,16 +1,23 @@
-"""A long delay as a small memory instead of a chain of registers."""
+"""Delays: a register, and for long ones a small memory instead of a chain of them."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["DelayLine"]
+__all__ = ["DelayLine", "late"]
 
 SHORTEST = 4   # below, and for few bits in all, registers are smaller
 FEWEST_BITS = 192
+
+
+def late(m: Module, value: Value, name: str, reset_less: bool = True) -> Signal:
+    """The value an edge later."""
+    held = Signal(value.shape(), name=name, reset_less=reset_less)
+    m.d.sync += held.eq(value)
+    return held
 
 
 class DelayLine(wiring.Component):

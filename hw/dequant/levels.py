@@ -21,7 +21,7 @@ from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design.codebook import LEVELS, CodebookDesign
 
-from ..arith.delay import DelayLine
+from ..arith.delay import DelayLine, late
 from ..arith.fixed_to_fp32 import FixedToFp32
 from ..arith.float_add import FloatAdd
 from ..arith.float_convert import SIGNIFICAND_BITS
@@ -141,7 +141,5 @@ class ScaleDecoder(wiring.Component):
         if isinstance(value, Const):
             return value
         for edge in range(edges):
-            held = Signal(value.shape(), name=f"{name}_{edge + 1}", reset_less=True)
-            m.d.sync += held.eq(value)
-            value = held
+            value = late(m, value, f"{name}_{edge + 1}")
         return value

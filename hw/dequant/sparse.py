@@ -25,6 +25,7 @@ from amaranth.lib.wiring import In, Out
 from bitkiln.models.design.sparse import SparseDesign
 
 from ..arith.cells import Adder
+from ..arith.delay import late
 from ..emit import shared
 from ..mac.dot import cuts_of
 from ..mac.product import LaneProduct
@@ -110,9 +111,7 @@ class SparseSide(wiring.Component):
     @staticmethod
     def _late(m: Module, value: Value, edges: int, name: str, reset_less: bool = True) -> Value:
         for edge in range(edges):
-            held = Signal(value.shape(), name=f"{name}_{edge + 1}", reset_less=reset_less)
-            m.d.sync += held.eq(value)
-            value = held
+            value = late(m, value, f"{name}_{edge + 1}", reset_less)
         return value
 
     def elaborate(self, platform) -> Module:

@@ -29,6 +29,7 @@ from amaranth.lib.wiring import In, Out
 from bitkiln.models.design.spconv import MapDesign
 from bitkiln.models.design.spconv_windows import WindowPlan
 
+from ..arith.delay import late
 from ..emit import shared
 from .compact_fetch import FRAMES, OctantFetch, frame_layout, window_word
 from .compact_leaves import LeafNodes, node_layout
@@ -68,11 +69,6 @@ class CompactDescent(Descent):
         plan = WindowPlan.of(self.design)
         return super().parameters | {"upper_windows": plan.upper_windows, "leaf_windows": plan.leaf_windows}
 
-    def _late(self, m: Module, value: Value, name: str, reset_less: bool = True) -> Signal:
-        held = Signal(value.shape(), name=name, reset_less=reset_less)
-        m.d.sync += held.eq(value)
-        return held
-
     def elaborate(self, platform) -> Module:
         m = Module()
         design = self.design
@@ -110,7 +106,7 @@ class CompactDescent(Descent):
         for name, source in (("upper", schedule), ("leaf", leaves)):
             node, child = source.node, source.child
             there = nodes_there(node.there, node.digit, node.parity, child)
-            there = self._late(m, there & source.go.replicate(8), f"{name}_there2", False)
+            there = late(m, there & source.go.replicate(8), f"{name}_there2", False)
             if name in windows:
                 memory = windows[name]
                 m.d.comb += [memory.read_window.eq(node.window),
@@ -143,12 +139,12 @@ class CompactDescent(Descent):
             m.d.sync += rank.eq(rank + 1)
 
         new = Signal(layout)
-        upper2 = self._late(m, upper, "upper2")
+        upper2 = late(m, upper, "upper2")
         about = {"digit": Mux(upper, schedule.child, leaves.child), "level": Mux(upper, schedule.level, self.target),
                  "parity": Mux(upper, schedule.node.digit, leaves.node.digit), "pair": ~schedule.none,
                  "index": Mux(upper, upper_rank, rank),
                  "last": schedule.none | (~upper & leaves.node.last & leaves.done)}
-        m.d.comb += [new[name].eq(self._late(m, self._late(m, value, f"row2_{name}"), f"row3_{name}"))
+        m.d.comb += [new[name].eq(late(m, late(m, value, f"row2_{name}"), f"row3_{name}"))
                      for name, value in about.items()]
         for j in range(8):
             mask, base, there = around["leaf"][j]
@@ -157,9 +153,9 @@ class CompactDescent(Descent):
                 other, other_base, there = around["upper"][j]
                 mask |= other & (there & upper2).replicate(8)
                 base = Mux(upper2, other_base, base)
-            m.d.comb += [new.words[j].mask.eq(self._late(m, mask, f"row_mask3_{j}")),
-                         new.words[j].base.eq(self._late(m, base, f"row_base3_{j}"))]
-        m.d.comb += [queue.put.eq(self._late(m, self._late(m, goes, "goes2", False), "goes3", False)), queue.i.eq(new)]
+            m.d.comb += [new.words[j].mask.eq(late(m, mask, f"row_mask3_{j}")),
+                         new.words[j].base.eq(late(m, base, f"row_base3_{j}"))]
+        m.d.comb += [queue.put.eq(late(m, late(m, goes, "goes2", False), "goes3", False)), queue.i.eq(new)]
 
     # Nodes above the outputs -----------------------------------------------------------------------
 
@@ -190,8 +186,8 @@ class CompactDescent(Descent):
         m.d.comb += [getattr(child1, name).eq(getattr(schedule, name))
                      for name in ("level", "window", "begins", "ends", "last", "leaf")]
         m.d.comb += [child1.rank.eq(rank), child1.digit.eq(schedule.child), child1.parity.eq(schedule.node.digit)]
-        child2, valid2 = self._late(m, child1, "child2"), self._late(m, schedule.go, "valid2", False)
-        is_root, root = self._late(m, schedule.is_root, "is_root2"), self._late(m, schedule.root, "root2")
+        child2, valid2 = late(m, child1, "child2"), late(m, schedule.go, "valid2", False)
+        is_root, root = late(m, schedule.is_root, "is_root2"), late(m, schedule.root, "root2")
         base = Signal(len(self.walk_upper_address))
         with m.Switch(Cat(child2.level, self.offset)):
             for offset in range(2):
@@ -207,14 +203,14 @@ class CompactDescent(Descent):
             words2.append((Mux(is_root, int(j == 0), mask), Mux(is_root, root, below) if j == 0 else below))
 
         # Stage 3: which octants around the child have nodes in its window, and which of them are not there yet.
-        child3, valid3 = self._late(m, child2, "child3"), self._late(m, valid2, "valid3", False)
-        leaf_walk = self._late(m, child2.level == 1 + self.offset, "leaf_walk3")
-        single = self._late(m, self.half & child2.leaf, "single3")
-        masks = [self._late(m, mask, f"mask3_{j}") for j, (mask, _) in enumerate(words2)]
-        bases = [self._late(m, below, f"base3_{j}") for j, (_, below) in enumerate(words2)]
+        child3, valid3 = late(m, child2, "child3"), late(m, valid2, "valid3", False)
+        leaf_walk = late(m, child2.level == 1 + self.offset, "leaf_walk3")
+        single = late(m, self.half & child2.leaf, "single3")
+        masks = [late(m, mask, f"mask3_{j}") for j, (mask, _) in enumerate(words2)]
+        bases = [late(m, below, f"base3_{j}") for j, (_, below) in enumerate(words2)]
         halves2 = octant_halves(child2.digit, child2.parity)
-        halves = [self._late(m, half, f"halves3_{axis}") for axis, half in enumerate(halves2)]
-        seen = self._late(m, self._seen(m, child2, valid2, halves2), "seen3")
+        halves = [late(m, half, f"halves3_{axis}") for axis, half in enumerate(halves2)]
+        seen = late(m, self._seen(m, child2, valid2, halves2), "seen3")
         wanted = octants_wanted(masks, halves)
         node, frame = Signal(node_layout(design)), Signal(frame_layout(design))
         m.d.comb += [node.mask.eq(Mux(single, 1, Mux(leaf_walk, self.walk_leaf_mask, self.walk_upper_mask))),
@@ -226,7 +222,7 @@ class CompactDescent(Descent):
         m.d.comb += [fetch.put.eq(valid3), fetch.i.eq(frame)]
 
         # Stage 4: it waits.
-        node4, child4, valid4 = (self._late(m, value, f"{name}4", name != "valid") for name, value in (
+        node4, child4, valid4 = (late(m, value, f"{name}4", name != "valid") for name, value in (
             ("node", node), ("child", child3), ("valid", valid3)))
         for unit, mine in ((schedule, ~child4.leaf), (self.leaves, child4.leaf)):
             m.d.comb += [unit.put.eq(valid4 & mine), unit.put_rank.eq(child4.rank), unit.put_node.eq(node4)]

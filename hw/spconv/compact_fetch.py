@@ -20,6 +20,7 @@ from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design.spconv import MapDesign
 
+from ..arith.delay import late
 from .compact_leaves import by_halves, lowest, number_of, rank_bits, several
 from .compact_window import PLACE_BITS, octant_places, window_bits
 from .descent_step import children_before
@@ -105,11 +106,6 @@ class OctantFetch(wiring.Component):
     def module_name(self) -> str:
         return f"octant_fetch_{self.design.name}"
 
-    def _late(self, m: Module, value: Value, name: str, reset_less: bool = True) -> Signal:
-        held = Signal(value.shape(), name=name, reset_less=reset_less)
-        m.d.sync += held.eq(value)
-        return held
-
     def elaborate(self, platform) -> Module:
         m = Module()
         design = self.design
@@ -139,7 +135,7 @@ class OctantFetch(wiring.Component):
         with m.If(self.release & ~this.skip):
             m.d.sync += released.eq(released + 1)
 
-        valid = self._late(m, frames, "valid1", False)
+        valid = late(m, frames, "valid1", False)
         word: Value = Const(0, design.word_bits)
         for at in range(8):
             word = word | (frame.words[at].as_value() & hot[at].replicate(design.word_bits))
@@ -155,8 +151,8 @@ class OctantFetch(wiring.Component):
         place = Signal(where)
         m.d.comb += [place.octant.eq(octant), place.halves.eq(Cat(halves)), place.window.eq(frame.window),
                      place.leaf.eq(frame.leaf)]
-        self._read(m, valid, data.View(word_layout(design), self._late(m, word, "word1")),
-                   self._late(m, first, "first1"), self._late(m, place, "place1"))
+        self._read(m, valid, data.View(word_layout(design), late(m, word, "word1")),
+                   late(m, first, "first1"), late(m, place, "place1"))
         return m
 
     @staticmethod
@@ -184,16 +180,16 @@ class OctantFetch(wiring.Component):
                      *(self.words_rows[b].eq(Mux(low > b, following, row) if b < 7 else row) for b in range(8))]
         # Bank of each child.
         banks = [low] + [(low + children_before(octant.mask, child))[:3] for child in range(1, 8)]
-        valid2 = self._late(m, valid, "valid2", False)
-        banks2, mask2 = self._late(m, Cat(banks), "banks2"), self._late(m, octant.mask, "mask2")
-        place2 = self._late(m, place, "place2")
+        valid2 = late(m, valid, "valid2", False)
+        banks2, mask2 = late(m, Cat(banks), "banks2"), late(m, octant.mask, "mask2")
+        place2 = late(m, place, "place2")
 
         # The words come; how they go through the butterfly.
         control = butterfly_controls([banks2.word_select(child, 3) for child in range(8)], mask2)
-        write = self._late(m, valid2, "write", False)
-        controls = [self._late(m, Cat(stage), f"control{at}") for at, stage in enumerate(control)]
-        words3 = [self._late(m, self.words[b].as_value(), f"word3_{b}") for b in range(8)]
-        mask3, place3 = self._late(m, mask2, "mask3"), self._late(m, place2, "place3")
+        write = late(m, valid2, "write", False)
+        controls = [late(m, Cat(stage), f"control{at}") for at, stage in enumerate(control)]
+        words3 = [late(m, self.words[b].as_value(), f"word3_{b}") for b in range(8)]
+        mask3, place3 = late(m, mask2, "mask3"), late(m, place2, "place3")
 
         moved = words3
         for stage, bit in zip(controls, (2, 1, 0), strict=True):

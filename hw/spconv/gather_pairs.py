@@ -26,6 +26,7 @@ from amaranth.lib.wiring import In
 from bitkiln.models.design.spconv import GatherDesign
 
 from ..arith.cells import Adder
+from ..arith.delay import late
 from ..arith.multiply import OperatorMultiplier
 from ..emit import shared
 from .gather_array import GatherArray, GatherColumn
@@ -61,9 +62,7 @@ class _Plan:
     def behind_multiplier(self, m: Module, value: Value, name: str) -> Value:
         """The value behind the multiplier's register, if there is one."""
         for edge in range(self.multiplied):
-            held = Signal(value.shape(), name=f"{name}_{edge}", reset_less=True)
-            m.d.sync += held.eq(value)
-            value = held
+            value = late(m, value, f"{name}_{edge}")
         return value
 
 
