@@ -9,7 +9,8 @@ import pytest
 
 from bitkiln.models.errors import BitkilnError
 from bitkiln.sim.mutate import TARGET
-from bitkiln.sim.mutate_streams import Chosen, StreamUnit, mutate_stream_unit, mutate_stream_units, spconv_units
+from bitkiln.sim.mutate_spconv import spconv_units
+from bitkiln.sim.mutate_streams import Chosen, StreamUnit, mutate_stream_unit, mutate_stream_units
 from bitkiln.sim.octree_check import odd_voxels, pack_voxels
 from bitkiln.sim.toolchain import find
 
