@@ -42,7 +42,7 @@ check-sim:
 	  echo "error: wrong arguments at make sim: got PE='$$PE' ENGINE='$$ENGINE', expected exactly one of PE= and ENGINE=" >&2; \
 	  echo "help: for example make sim PE=fp4" >&2; exit 2; fi
 
-test: $(STAMP)-test ## the test suite (about 16 minutes on two cores)
+test: $(STAMP)-test ## the test suite (about 20 minutes on two cores)
 	@$(PY) -m pytest -n 2 --dist loadscope $(ARGS)
 
 test-full: $(STAMP)-test $(STAMP)-fpga ## everything, long suites and mutation included

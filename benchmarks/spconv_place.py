@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from bitkiln.config import load_design
 from bitkiln.flow.pnr import place_and_route
@@ -39,46 +40,55 @@ def core() -> SpConvDesign:
     return load_design(preset="spconv_edge").design
 
 
-def _placed(component, name: str, title: str, clock: str) -> Row:
-    try:
-        found = place_and_route(to_verilog(component), name, "ecp5", seeds=(1,), dsp=True, clock=clock, part="ecp5-85k",
-                                goal_mhz=100)
-    except BitkilnError as error:
-        return Row(f"{title}: place and route", None, "MHz", None, command=COMMAND, note=f"{error.what}: {error.got}")
-    note = ", ".join(f"{found.cells.get(each, 0):,} {each}" for each in CELLS)
-    return Row(f"{title}: post-route clock, ECP5-85k speed 6", found.metrics[0].value, "MHz", None, "higher", COMMAND,
-               f"one seed; {note}")
-
-
 def run() -> list[Row]:
-    design = core()
-    rows = [_placed(MapSearch(SEARCH), MapSearch(SEARCH).module_name, "map search, parity, 2,048 voxels", "clk"),
-            _placed(MapSearch(SEARCH.with_options(search="compact")),
-                    MapSearch(SEARCH.with_options(search="compact")).module_name,
-                    "map search, compact, 2,048 voxels", "clk"),
-            _placed(SpConvCore(design), design.name, "16x16 INT8 core", "aclk")]
-    for title, component, name in (("map search, parity", MapSearch(SEARCH), MapSearch(SEARCH).module_name),
-                                   ("16x16 INT8 core", SpConvCore(design), design.name)):
-        found = {each.name: each.value for each in synthesise(to_verilog(component), name, "xilinx", dsp=True).metrics}
-        rows.append(Row(f"{title}, UltraScale+", found["lut"], "LUT", command=COMMAND,
+    design, compact = core(), SEARCH.with_options(search="compact")
+    search = _unit("map search, parity", MapSearch(SEARCH), MapSearch(SEARCH).module_name)
+    whole = _unit("16x16 INT8 core", SpConvCore(design), design.name)
+    rows = [_placed(search, "clk"),
+            _placed(_unit("map search, compact", MapSearch(compact), MapSearch(compact).module_name), "clk"),
+            _placed(whole, "aclk")]
+    for unit in (search, whole):
+        found = {each.name: each.value for each in synthesise(unit.text, unit.top, "xilinx", dsp=True).metrics}
+        rows.append(Row(f"{unit.title}, UltraScale+", found["lut"], "LUT", command=COMMAND,
                         note=", ".join(f"{found.get(part) or 0:.0f} {part}" for part in ("ff", "dsp", "ram"))))
     libs = libraries()
-    rows += [_cells(MapSearch(SEARCH), MapSearch(SEARCH).module_name, "map search, parity", label, path)
-             for label, path in libs.items()]
+    rows += [_cells(search, label, path) for label, path in libs.items()]
     # A quarter of an hour for each library.
-    rows += [_cells(SpConvCore(design), design.name, "16x16 INT8 core", label, path)
-             for label, path in libs.items() if label.startswith("IHP")]
+    rows += [_cells(whole, label, path) for label, path in libs.items() if label.startswith("IHP")]
     return rows
 
 
-def _cells(component, name: str, title: str, label: str, path: Path) -> Row:
+class _Unit(NamedTuple):
+    title: str
+    top: str
+    text: str
+
+
+def _unit(title: str, component, top: str) -> _Unit:
+    """With its Verilog, which takes long to emit."""
+    return _Unit(title, top, to_verilog(component))
+
+
+def _placed(unit: _Unit, clock: str) -> Row:
+    try:
+        found = place_and_route(unit.text, unit.top, "ecp5", seeds=(1,), dsp=True, clock=clock, part="ecp5-85k",
+                                goal_mhz=100)
+    except BitkilnError as error:
+        return Row(f"{unit.title}: place and route", None, "MHz", None, command=COMMAND,
+                   note=f"{error.what}: {error.got}")
+    note = ", ".join(f"{found.cells.get(each, 0):,} {each}" for each in CELLS)
+    return Row(f"{unit.title}: post-route clock, ECP5-85k speed 6", found.metrics[0].value, "MHz", None, "higher",
+               COMMAND, f"one seed; {note}")
+
+
+def _cells(unit: _Unit, label: str, path: Path) -> Row:
     """Logic on a cell library; memories as macros where there is one."""
     found = {each.name: each.value for each in synthesise(
-        to_verilog(component, name), name, "asic", liberty=[path], period_ps=PERIOD_PS, sram_words=SRAM_WORDS).metrics}
+        unit.text, unit.top, "asic", liberty=[path], period_ps=PERIOD_PS, sram_words=SRAM_WORDS).metrics}
     note = f"and {found['sram'] / 8192:.1f} KiB in {found['sram_macros']} memories"
     macro = path.parent / MACRO
     if label.startswith("IHP") and macro.is_file():
         area = float(re.search(r"area\s*:\s*([\d.]+)", gzip.decompress(macro.read_bytes()).decode())[1])
         note += f", {found['sram'] * area / MACRO_BITS / 1e6:.2f} mm2 if as dense as the 2048x64 one-port macro"
-    return Row(f"{title}, logic, {label}", round(found["area"] / 1e6, 3), "mm2 of cells", command=COMMAND,
+    return Row(f"{unit.title}, logic, {label}", round(found["area"] / 1e6, 3), "mm2 of cells", command=COMMAND,
                note=f"{note}; {CLAIM}")

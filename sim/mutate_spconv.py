@@ -16,7 +16,7 @@ from bitkiln.hw.spconv.table import VoxelTable
 from bitkiln.models.design.spconv import CacheDesign, GatherDesign, MapDesign, TableDesign
 from bitkiln.models.design.spconv_core import SpConvDesign
 from bitkiln.models.golden.spconv import Tree, build_tree, decode_keys, down2, encode_keys, stride3
-from bitkiln.models.golden.voxel_table import TableCommands, table_words
+from bitkiln.models.golden.voxel_table import table_words
 
 from . import compact_check, map_check, octree_check
 from .bitserial_check import pack_bits
@@ -48,7 +48,7 @@ from .octree_check import (
 )
 from .octree_path import TreePath
 from .spconv_check import check_program, small_network
-from .table_check import check_table, compare_words, pack_commands, random_commands, unpack_words
+from .table_check import check_table, check_table_reset, pack_commands, random_commands
 from .weight_cache_check import (
     CacheBench,
     Items,
@@ -411,12 +411,7 @@ class _Table:
         """Resets at any time; the end of a job while nobody takes it."""
         design, after = self.design, random_commands(self.design, 2, SEED + 4, length=20)
         for at in range(3, design.rows + 60, 7):
-            run = model.run({"i": pack_commands(design, after)}, None, stalls=0.3, seed=at, reset_at=[at],
-                            drain=design.rows + 100).check()
-            taken = int((run.cycles["i"] < at).sum())
-            rest = TableCommands(*(each[taken:] for each in vars(after).values()))
-            found = unpack_words(design, run.outputs["o"][run.cycles["o"] > at])
-            compare_words(design, table_words(design, rest), found, f"reset at {at}")
+            check_table_reset(design, model, after, at)
         wanted = table_words(design, after)
         run = model.run({"i": pack_commands(design, after)}, {"o": len(wanted.out)}, stalls={"o": 1.0}, partial=True,
                         timeout=100)

@@ -16,8 +16,8 @@ from bitkiln.models.golden.voxel_table import TableCommands, TableWords, table_w
 from .bitserial_check import bits_of, pack_bits
 from .streams import StreamModel, StreamRun
 
-__all__ = ["check_table", "compare_words", "join_commands", "pack_commands", "random_commands", "table_pairs",
-           "unpack_words"]
+__all__ = ["check_table", "check_table_reset", "compare_words", "join_commands", "pack_commands", "random_commands",
+           "table_pairs", "unpack_words"]
 
 BANKS = 8
 
@@ -117,3 +117,17 @@ def check_table(design: TableDesign, model: StreamModel | None, commands: TableC
     if run.ports["busy"]:
         raise BitkilnError("busy without work", where=f"{design.name} busy", help=note, exit_code=FAILED)
     return run
+
+
+def check_table_reset(design: TableDesign, model: StreamModel, commands: TableCommands, at: int) -> bool:
+    """A reset in cycle ``at``, under stalls: the commands taken before are gone, those after it get their words.
+
+    Returns whether there were both.
+    """
+    run = model.run({"i": pack_commands(design, commands)}, None, stalls=0.3, seed=at, reset_at=[at],
+                    drain=design.rows + 100).check()
+    taken = int((run.cycles["i"] < at).sum())
+    rest = TableCommands(*(each[taken:] for each in vars(commands).values()))
+    found = unpack_words(design, run.outputs["o"][run.cycles["o"] > at])
+    compare_words(design, table_words(design, rest), found, f"reset at {at}")
+    return taken > 0 and len(found["out"]) > 0

@@ -11,7 +11,7 @@ from ..files import write_atomically
 from ..models.errors import MISSING_TOOL, BitkilnError
 from .metrics import Metric, Metrics
 from .pnr import place_and_route
-from .synth import read_liberty, synthesise
+from .synth import read_liberty, refuse_cell_options, synthesise
 from .targets import get_target
 
 __all__ = ["measure"]
@@ -47,10 +47,7 @@ def measure(resolved: Resolved, *, target: str | None = None, liberty: Sequence[
     asic = target.lower() == "asic"
     if not asic:
         get_target(target, where="--target")
-        if liberty or booth or sram_words:
-            where = "--liberty" if liberty else "--booth" if booth else "--sram-words"
-            raise BitkilnError("contradictory options", where=where, got=f"with target {target}",
-                               expected="target asic")
+        refuse_cell_options(target, bool(liberty), booth, sram_words)
     if asic and dsp:
         raise BitkilnError("contradictory options", where="--dsp", got="with target asic", expected="an FPGA target")
     if asic and not liberty:

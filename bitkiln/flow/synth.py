@@ -20,7 +20,7 @@ from .metrics import Metric, Metrics
 from .targets import get_target
 from .tools import run_yosys, scratch
 
-__all__ = ["synthesise", "read_liberty"]
+__all__ = ["read_liberty", "refuse_cell_options", "synthesise"]
 
 # ABC's script for delay: map for speed, buffer, then size; `stime -d` leaves stats.txt (its printed lines do
 # not reach the log in WebAssembly).
@@ -88,10 +88,7 @@ def synthesise(verilog: str, top: str, target: str = "ecp5", *, dsp: bool = Fals
         paths = [Path(liberty)] if isinstance(liberty, (str, Path)) else [Path(p) for p in liberty or ()]
         return _asic(verilog, top, paths, booth, period_ps, tuple(dont_use), sram_words, keep)
     family = get_target(target)
-    if liberty is not None or booth or sram_words:
-        where = "--liberty" if liberty is not None else "--booth" if booth else "--sram-words"
-        raise BitkilnError("contradictory options", where=where, got=f"with target {family.name}",
-                           expected="target asic")
+    refuse_cell_options(family.name, liberty is not None, booth, sram_words)
     from ..sim.toolchain import require
 
     tool = require("yosys")
@@ -107,6 +104,14 @@ def synthesise(verilog: str, top: str, target: str = "ecp5", *, dsp: bool = Fals
                        cells=cells).as_dict()
 
     return Metrics.from_dict((keep or store()).cached("synthesis", inputs, run))
+
+
+def refuse_cell_options(target: str, liberty: bool, booth: bool, sram_words: int) -> None:
+    """Raise where an option of cell libraries is given with an FPGA."""
+    for option, given in (("--liberty", liberty), ("--booth", booth), ("--sram-words", sram_words)):
+        if given:
+            raise BitkilnError("contradictory options", where=option, got=f"with target {target}",
+                               expected="target asic")
 
 
 def _cells(path: Path) -> dict[str, int]:

@@ -14,6 +14,7 @@ from bitkiln.models.golden.voxel_table import TableCommands, kernel_offsets, tab
 from bitkiln.sim.streams import StreamModel, build_streams
 from bitkiln.sim.table_check import (
     check_table,
+    check_table_reset,
     compare_words,
     join_commands,
     pack_commands,
@@ -257,13 +258,7 @@ def test_reset_forgets_everything(unit: str, models: dict[str, StreamModel]) -> 
     # In the middle of anything, at any cycle; what had been taken is gone.
     compared = 0
     for at in range(design.rows, design.rows + 300, 23):
-        run = model.run({"i": pack_commands(design, after)}, None, stalls=0.3, seed=at, reset_at=[at],
-                        drain=design.rows + 100).check()
-        taken = int((run.cycles["i"] < at).sum())
-        rest = TableCommands(*(each[taken:] for each in vars(after).values()))
-        found = unpack_words(design, run.outputs["o"][run.cycles["o"] > at])
-        compare_words(design, table_words(design, rest), found, f"reset at {at}")
-        compared += taken > 0 and len(found["out"]) > 0
+        compared += check_table_reset(design, model, after, at)
     assert compared > 10
 
 
