@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 from .spconv import MapDesign
 
-__all__ = ["UNCOUNTED", "WindowPlan"]
+__all__ = ["WindowPlan"]
 
 SMALL_DEPTH = 8
-# Children that may still join a level when there is room for another node's: those of three nodes, and one on its way.
-UNCOUNTED = 3 * 8 + 1
 LEAST_WAITING = 64
 # More windows to a level hardly help on real clouds.
 UPPER_MOST, LEAF_WINDOWS = 4, 16

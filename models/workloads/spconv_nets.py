@@ -57,12 +57,27 @@ class Layer:
 
 @dataclass(frozen=True)
 class SparseNetwork:
-    """Layers in order; the input tensor is ``points``."""
+    """Layers in order; the input tensor is ``points``.
+
+    A stage is halved in one way: a second ``down2`` or ``stride3`` from it with another edge raises BitkilnError.
+    """
 
     name: str
     summary: str
     layers: tuple[Layer, ...]
     inputs: int
+
+    def __post_init__(self) -> None:
+        down: dict[int, Layer] = {}
+        for layer in self.layers:
+            if layer.op not in ("down2", "stride3"):
+                continue
+            first = down.setdefault(layer.stage, layer)
+            if (layer.op, layer.edge) != (first.op, first.edge):
+                # Two clouds of one stage would need two trees there.
+                raise BitkilnError("two ways down from one stage", where=f"network {self.name}, layer {layer.name}",
+                                   got=f"{layer.op} with edge={layer.edge} from stage {layer.stage}",
+                                   expected=f"{first.op} with edge={first.edge}, as layer {first.name}")
 
     @property
     def stages(self) -> int:
