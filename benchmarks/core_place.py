@@ -38,7 +38,7 @@ def placed(design: MatmulDesign, title: str) -> list[Row]:
     row = {"command": COMMAND}
     try:
         found = place_and_route(to_verilog(MatmulCore(design)), design.name, "ecp5", seeds=(1,), dsp=True, clock="aclk",
-                                part="ecp5-85k", goal_mhz=100)
+                                part="ecp5-85k", goal_mhz=100, routing="negotiated")
     except BitkilnError as error:
         return [Row(f"{title}: place and route", None, "MHz", None, note=f"{error.what}: {error.got}", **row)]
     cells = found.cells

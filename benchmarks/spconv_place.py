@@ -78,7 +78,7 @@ def _placed(unit: _Unit, clock: str) -> Row:
                    note=f"{error.what}: {error.got}")
     note = ", ".join(f"{found.cells.get(each, 0):,} {each}" for each in CELLS)
     return Row(f"{unit.title}: post-route clock, ECP5-85k speed 6", found.metrics[0].value, "MHz", None, "higher",
-               COMMAND, f"one seed; {note}")
+               COMMAND, f"one seed, {'router2' if 'router2' in found.command else 'router1'}; {note}")
 
 
 def _cells(unit: _Unit, label: str, path: Path) -> Row:

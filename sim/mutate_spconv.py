@@ -17,6 +17,7 @@ from bitkiln.models.design.spconv import CacheDesign, GatherDesign, MapDesign, T
 from bitkiln.models.design.spconv_core import SpConvDesign
 from bitkiln.models.golden.spconv import Tree, build_tree, decode_keys, down2, encode_keys, stride3
 from bitkiln.models.golden.voxel_table import table_words
+from bitkiln.models.workloads.spconv_nets import encoder_decoder
 
 from . import compact_check, map_check, octree_check
 from .bitserial_check import pack_bits
@@ -47,7 +48,7 @@ from .octree_check import (
     tree_of,
 )
 from .octree_path import TreePath
-from .spconv_check import check_program, small_network
+from .spconv_check import check_program, edge_network, network_on, small_network
 from .table_check import check_table, check_table_reset, pack_commands, random_commands
 from .weight_cache_check import (
     CacheBench,
@@ -609,7 +610,8 @@ class _Engine:
         self.design = design
 
     def units(self, kind: str) -> Iterator[StreamUnit]:
-        yield StreamUnit(kind, SpConvEngine(self.design), (self.one, self.waiting, self.dilating), whole=self.OTHERS)
+        checks = self.one, self.waiting, self.dilating, self.dense, self.edges
+        yield StreamUnit(kind, SpConvEngine(self.design), checks, whole=self.OTHERS)
 
     def _program(self, kind: str, voxels: int):
         run = small_network(self.design, kind, voxels, SEED)
@@ -630,9 +632,35 @@ class _Engine:
         check_program(self.design, self._large, model)
         check_program(self.design, self._large, model, stalls=self.STALLS, seed=SEED)
 
+    @cached_property
+    def _dilating(self):
+        return self._program("dilating encoder", 40)
+
     def dilating(self, model: Chosen) -> None:
-        if self.design.trees == 2:
-            check_program(self.design, self._program("dilating encoder", 12), model, stalls=self.STALLS, seed=SEED)
+        check_program(self.design, self._dilating, model)
+        check_program(self.design, self._dilating, model, stalls=self.STALLS, seed=SEED)
+
+    @cached_property
+    def _dense(self):
+        """As many voxels as there is room for, of both clouds."""
+        design, width = self.design, self.design.gather.outputs
+        voxels = _cloud(design.map, 2 * design.map.capacity, SEED)
+        run = network_on(design, encoder_decoder("dense", (width, 2 * width), width), voxels, SEED)
+        return compile_network(design, run, keep=tuple(each.layer.target for each in run.layers[:-1]))
+
+    def dense(self, model: Chosen) -> None:
+        check_program(self.design, self._dense, model)
+        check_program(self.design, self._dense, model, stalls={"o": 0.9, "request": 0.9}, seed=SEED, odd=True)
+
+    @cached_property
+    def _edges(self):
+        side, rng = (1 << self.design.map.depth) - 1, np.random.default_rng(SEED)
+        voxels = np.column_stack([np.ones(40, int), rng.integers(0, side, (40, 3))])
+        run = network_on(self.design, edge_network(self.design.gather.outputs), voxels, SEED, side)
+        return compile_network(self.design, run, keep=tuple(each.layer.target for each in run.layers[:-1]))
+
+    def edges(self, model: Chosen) -> None:
+        check_program(self.design, self._edges, model, seed=SEED, odd=True)
 
 
 # All -----------------------------------------------------------------------------------------------

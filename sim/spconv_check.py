@@ -29,14 +29,21 @@ from bitkiln.models.design.spconv_registers import COUNTERS
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.golden.spconv import canonicalise, decode_keys
 from bitkiln.models.workloads.scenes import lidar_scene
-from bitkiln.models.workloads.spconv_nets import NetworkRun, dilating_encoder, encoder_decoder, run_network
+from bitkiln.models.workloads.spconv_nets import (
+    Layer,
+    NetworkRun,
+    SparseNetwork,
+    dilating_encoder,
+    encoder_decoder,
+    run_network,
+)
 
 from .bitserial_check import bits_of, pack_bits
 from .octree_check import pack_voxels
 from .streams import StreamModel, StreamRun
 
-__all__ = ["EngineRun", "check_program", "pack_jobs", "requests_of", "run_program",
-           "small_network"]
+__all__ = ["EngineRun", "check_program", "edge_network", "network_on", "pack_jobs", "random_codes", "requests_of",
+           "run_program", "small_network", "with_odd_voxels"]
 
 
 @dataclass(frozen=True)
@@ -100,9 +107,45 @@ def requests_of(design: SpConvDesign, step: Step) -> list[tuple[int, int]]:
     return found
 
 
+def with_odd_voxels(step: Step, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None, dict[str, int]]:
+    """Voxels and features of a load among others that must not matter: out of range, or the voxel before again.
+
+    Returns
+    -------
+    indices, features : ndarray
+        In the order in which they are sent; features are None where the load has none.
+    counts : dict of str to int
+        What the core's counters make of them.
+    """
+    indices = decode_keys(step.keys, step.depth).astype(np.int64)
+    if not len(indices):
+        return indices, step.features, {}   # one item that is no voxel
+    limits = np.array([step.job.batches, *step.job.shape])
+    at = rng.permutation(np.repeat(np.arange(len(indices)), 2))[:len(indices)]
+    extra, again = indices[at].copy(), rng.random(len(at)) < 0.5
+    axis = rng.integers(0, 4, len(at))
+    beyond = rng.integers(0, 3, len(at))
+    wild = np.where(rng.random(len(at)) < 0.5, limits[axis] + beyond, -1 - beyond)
+    far = np.flatnonzero(~again)
+    extra[far, axis[far]] = wild[far]
+    order = np.argsort(np.concatenate([np.arange(len(indices)), at + 0.5]), kind="stable")
+    features = step.features
+    if features is not None:
+        noise = rng.integers(0, int(features.max(initial=0)) + 1, (len(at), features.shape[1]))
+        features = np.concatenate([features, noise])[order]
+    return (np.concatenate([indices, extra])[order], features,
+            {"DROPPED": int((~again).sum()), "DUPLICATES": int(again.sum())})
+
+
 def run_program(design: SpConvDesign, model: StreamModel, program: Program, *,
-                stalls: Mapping[str, float] | None = None, seed: int = 0, resume: bool = False) -> EngineRun:
+                stalls: Mapping[str, float] | None = None, seed: int = 0, odd: bool = False,
+                resume: bool = False) -> EngineRun:
     """Run the jobs of a network from power-up; every request for weights is answered as it should be asked.
+
+    Parameters
+    ----------
+    odd : bool
+        Voxels that do not count come in between, see `with_odd_voxels`.
 
     Raises
     ------
@@ -113,9 +156,12 @@ def run_program(design: SpConvDesign, model: StreamModel, program: Program, *,
     voxels, features, weights, sent, wanted = [], [], [], 0, 0
     for step in steps:
         if step.job.kind == "load":
-            voxels.append(pack_voxels(decode_keys(step.keys, step.depth).astype(np.int64)))
+            indices, rows = decode_keys(step.keys, step.depth).astype(np.int64), step.features
+            if odd:
+                indices, rows, _ = with_odd_voxels(step, np.random.default_rng(seed))
+            voxels.append(pack_voxels(indices))
             if step.job.in_groups:
-                rows = step.features if len(step.keys) else np.zeros((1, step.job.in_groups * design.gather.lanes), int)
+                rows = rows if len(indices) else np.zeros((1, step.job.in_groups * design.gather.lanes), int)
                 features.append(feature_beats(design, rows))
         elif step.job.kind == "convolve":
             for k, part in requests_of(design, step):
@@ -153,6 +199,40 @@ def _words(design: SpConvDesign, raw: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return data, bits[:, design.feature_bits].astype(bool)
 
 
+def random_codes(design: SpConvDesign, rows: int, channels: int, rng: np.random.Generator) -> np.ndarray:
+    """Codes (rows, channels) of features, four of ten of them zero."""
+    fmt = design.gather.activation
+    values = np.where(rng.random((rows, channels)) < 0.4, 0, rng.normal(0, 0.4, (rows, channels)))
+    return fmt.encode(np.clip(np.rint(values * fmt.max), -fmt.max, fmt.max) if fmt.family == "int"
+                      else values).astype(np.int64)
+
+
+def network_on(design: SpConvDesign, net: SparseNetwork, indices: np.ndarray, seed: int = 0,
+               side: int = 0) -> NetworkRun:
+    """A network on voxels (N, 4), in any order and more than once, with random features.
+
+    Parameters
+    ----------
+    side : int
+        Of the grid; 0 for the whole one.
+    """
+    depth = design.map.depth
+    cloud = canonicalise(np.asarray(indices, np.int64).reshape(-1, 4), (side or 1 << depth,) * 3, design.map.batches,
+                         depth=depth)
+    return run_network(design, net, cloud, random_codes(design, len(cloud), net.inputs, np.random.default_rng(seed)),
+                       seed)
+
+
+def edge_network(channels: int, *, back: bool = False) -> SparseNetwork:
+    """A convolution, 2x2x2 without the last slice of an odd side, another convolution (and the way ``back`` up)."""
+    layers = [Layer("stem", "submanifold", "points", "a", channels, channels, 0),
+              Layer("down", "down2", "a", "b", channels, channels, 0, "drop"),
+              Layer("coarse", "submanifold", "b", "c", channels, channels, 1)]
+    if back:
+        layers.append(Layer("up", "inverse2", "c", "d", channels, channels, 0))
+    return SparseNetwork("edges", "a dropped edge", tuple(layers), channels)
+
+
 def small_network(design: SpConvDesign, kind: str, voxels: int, seed: int) -> NetworkRun:
     """A network of two stages on a small street scene, as large as the core has room for.
 
@@ -177,11 +257,8 @@ def small_network(design: SpConvDesign, kind: str, voxels: int, seed: int) -> Ne
         few = indices[:most]
         cloud = canonicalise(np.column_stack([np.arange(len(few)) % design.map.batches, few]), (1 << depth,) * 3,
                              design.map.batches, depth=depth)
-        rng = np.random.default_rng(seed)
-        values = np.where(rng.random((len(cloud), width)) < 0.4, 0, rng.normal(0, 0.4, (len(cloud), width)))
-        fmt = g.activation
-        codes = fmt.encode(np.clip(np.rint(values * fmt.max), -fmt.max, fmt.max) if fmt.family == "int" else values)
-        run = run_network(design, net, cloud, codes.astype(np.int64), seed)
+        codes = random_codes(design, len(cloud), width, np.random.default_rng(seed))
+        run = run_network(design, net, cloud, codes, seed)
         words, rows = memory_needed(design, run)
         if words <= g.feature_words and rows <= g.mask_rows and all(
                 _fits(design.map, keys) for keys in run.clouds.values()):
@@ -194,7 +271,7 @@ def _fits(tree: MapDesign, keys: np.ndarray) -> bool:
 
 
 def check_program(design: SpConvDesign, program: Program, model: StreamModel | None = None, *,
-                  stalls: Mapping[str, float] | None = None, seed: int = 0) -> EngineRun:
+                  stalls: Mapping[str, float] | None = None, seed: int = 0, odd: bool = False) -> EngineRun:
     """Run and compare every feature that leaves, every request, and the counters that the cost model knows.
 
     Raises
@@ -203,7 +280,7 @@ def check_program(design: SpConvDesign, program: Program, model: StreamModel | N
         Exit code 1, with the first difference.
     """
     model = StreamModel(SpConvEngine(design)) if model is None else model
-    found = run_program(design, model, program, stalls=stalls, seed=seed)
+    found = run_program(design, model, program, stalls=stalls, seed=seed, odd=odd)
     for name, wanted in program.expected.items():
         different = np.argwhere(found.tensors[name] != wanted)
         if len(different):
@@ -217,7 +294,13 @@ def check_program(design: SpConvDesign, program: Program, model: StreamModel | N
         at = next(n for n, (a, b) in enumerate(zip(expected, found.requests, strict=True)) if a != tuple(b))
         raise BitkilnError("other weights asked for", where=f"request {at}", got=str(found.requests[at].tolist()),
                            expected=str(expected[at]), help=f"seed {seed}", exit_code=FAILED)
-    for name, count in _counted(design, program).items():
+    wanted_counts = _counted(design, program)
+    for step in program.steps:
+        if odd and step.job.kind == "load":
+            for name, count in with_odd_voxels(step, np.random.default_rng(seed))[2].items():
+                wanted_counts[name] += count
+                wanted_counts["VOXELS"] += count
+    for name, count in wanted_counts.items():
         if found.counters[name] != count:
             raise BitkilnError("RTL and cost model differ", where=name, got=found.counters[name], expected=str(count),
                                help=f"seed {seed}", exit_code=FAILED)

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..models.errors import BitkilnError
+from ..models.errors import BitkilnError, nearest
 from ..store import Store, store
 from .metrics import Metric, Metrics
 from .targets import PARTS, get_target
 from .tools import run_tool, run_yosys, scratch
 
-__all__ = ["place_and_route", "wrapper"]
+__all__ = ["DENSE_CELLS", "ROUTING", "chosen_routing", "place_and_route", "wrapper"]
 
 # The tool optimises towards this clock; above what any unit reaches, so that it never stops early.
 GOAL_MHZ = 400
@@ -30,13 +31,19 @@ _RUNS: dict[str, tuple[str, list[str]]] = {
     "ecp5": ("LFE5U-25F, speed grade 6, out of context",
              ["--25k", "--speed", "6", "--package", "CABGA381", "--out-of-context"]),
     "ecp5-85k": ("LFE5U-85F, speed grade 6, out of context",
-                 # The default router did not end in an hour on a device three quarters full.
-                 ["--85k", "--speed", "6", "--package", "CABGA756", "--out-of-context", "--router", "router2"]),
+                 ["--85k", "--speed", "6", "--package", "CABGA756", "--out-of-context"]),
     "ice40-up5k": ("iCE40UP5K-SG48, between shift registers", ["--up5k", "--package", "sg48"]),
     "ice40": ("iCE40HX8K-CT256, between shift registers", ["--hx8k", "--package", "ct256"]),
     "gowin": ("GW1NR-9C QN88 C6/I5, between shift registers",
               ["--device", "GW1NR-LV9QN88PC6/I5", "--vopt", "family=GW1N-9C", "--vopt", "cst=pins.cst"]),
 }
+
+# How hard the wires are to place. The first gives the best clock where there is room, and did not end in an hour on a
+# device three quarters full; the second diverges where wires meet in few places; the third ends there too.
+ROUTING = {"plain": [], "negotiated": ["--router", "router2"],
+           "dense": ["--placer", "static", "--router", "router2", "--router2-alt-weights"]}
+# Cells of logic from which on a design on the large part is routed as a dense one.
+DENSE_CELLS = 16_000
 
 # Gowin: pads belong to the wrapper only (synth_gowin would put them on every kept module), at given pins.
 _FINISH = {"gowin": "setattr -mod -unset keep_hierarchy *; flatten; "
@@ -87,7 +94,7 @@ def wrapper(top: str, ports: Sequence[tuple[str, str, int]], clock: str = "clk",
 
 def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequence[int] = (1, 2, 3, 4, 5),
                     dsp: bool = False, clock: str = "clk", part: str | None = None, goal_mhz: int = GOAL_MHZ,
-                    keep: Store | None = None) -> Metrics:
+                    routing: str | None = None, keep: Store | None = None) -> Metrics:
     """Fmax of ``top``, the median over ``seeds``.
 
     Parameters
@@ -107,6 +114,10 @@ def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequ
         A part of the target's family (``ecp5-85k``); by default the one that ``target`` names.
     goal_mhz : int
         Clock that the tool optimises towards; large designs place sooner with one they can reach.
+    routing : str, optional
+        ECP5: ``plain`` (the tool's defaults), ``negotiated`` (the second router) or ``dense`` (the second router with
+        lighter weights after electrostatic placement: it ends where much wire meets in few places). By default plain,
+        or dense where a design fills a good part of an ``ecp5-85k``.
     keep : Store, optional
         Where results are kept.
 
@@ -118,9 +129,12 @@ def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequ
     Raises
     ------
     BitkilnError
-        Exit code 3 without the tool, 1 when every run fails.
+        Exit code 3 without the tool, 1 when every run fails; 2 for another ``routing``.
     """
     family = get_target(target)
+    if routing is not None and routing not in ROUTING:
+        raise BitkilnError("unknown choice", where="routing", got=routing, expected=" or ".join(ROUTING),
+                           help=nearest(routing, ROUTING))
     if family.place is None:
         metric = Metric("fmax", None, "MHz", True, note=f"no open place and route for {family.device}")
         return Metrics(family.device, {}, "none", [metric])
@@ -129,12 +143,17 @@ def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequ
     from ..sim.toolchain import require
 
     yosys, nextpnr = require("yosys"), require(family.place)
-    device, options = _RUNS[part or PARTS.get(target.lower(), family.name)]
+    part = part or PARTS.get(target.lower(), family.name)
+    device, options = _RUNS[part]
+    if part != "ecp5-85k":
+        routing = routing or "plain"
+    options = [*options, *(ROUTING[routing] if routing else ())]
     serial = family.name != "ecp5"
     finish = _FINISH.get(family.name, "")
     inputs = {"verilog": verilog, "top": top, "clock": clock, "yosys": yosys.version, "nextpnr": nextpnr.version,
               "synth": family.script(f"{top}_timed", dsp), "options": options, "seeds": list(seeds),
-              "goal_mhz": goal_mhz, "wrapper": serial, "finish": finish}
+              "goal_mhz": goal_mhz, "wrapper": serial, "finish": finish,
+              **({} if routing else {"routing": ROUTING, "dense_cells": DENSE_CELLS})}
 
     def run() -> dict[str, Any]:
         with scratch() as name:
@@ -144,16 +163,17 @@ def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequ
             wrapped = wrapper(top, _ports(folder / "ports.json", top), clock, serial=serial)
             netlist = f"read_verilog design.v wrapper.v; {inputs['synth']}; {finish}write_json netlist.json"
             run_yosys(yosys, netlist, folder, {"wrapper.v": wrapped, **_FILES.get(family.name, {})})
+            chosen = options if routing else options + ROUTING[chosen_routing(folder / "netlist.json")]
             reached, used = [], {}
             for seed in seeds:
-                run_tool(nextpnr, ["--json", "netlist.json", *options, "--seed", str(seed), "--freq", str(goal_mhz),
+                run_tool(nextpnr, ["--json", "netlist.json", *chosen, "--seed", str(seed), "--freq", str(goal_mhz),
                                    "--report", "report.json", "--timing-allow-fail", "-q", "--log", "nextpnr.log"],
                          folder, timeout=PLACE_SECONDS, log="nextpnr.log")
                 report = json.loads((folder / "report.json").read_text())
                 clocks = [entry["achieved"] for entry in report.get("fmax", {}).values()]
                 reached.append(min(clocks) if clocks else None)
                 used = {name: entry["used"] for name, entry in report["utilization"].items() if entry["used"]}
-        command = f"{nextpnr.name} --json netlist.json {' '.join(options)} --freq {goal_mhz} --seed SEED"
+        command = f"{nextpnr.name} --json netlist.json {' '.join(chosen)} --freq {goal_mhz} --seed SEED"
         known = [value for value in reached if value is not None]
         metric = Metric(
             "fmax", round(statistics.median(known), 2) if known else None, "MHz", True,
@@ -163,6 +183,13 @@ def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequ
                        seed=list(seeds), cells=used).as_dict()
 
     return Metrics.from_dict((keep or store()).cached("place_and_route", inputs, run))
+
+
+def chosen_routing(path: Path) -> str:
+    """Of `ROUTING`, for a netlist of Yosys on the large part."""
+    cells = Counter(cell["type"] for module in json.loads(path.read_text())["modules"].values()
+                    for cell in module.get("cells", {}).values())
+    return "dense" if cells["LUT4"] + 2 * cells["CCU2C"] >= DENSE_CELLS else "plain"
 
 
 def _ports(path: Path, top: str) -> list[tuple[str, str, int]]:

@@ -8,7 +8,7 @@ import pytest
 
 from bitkiln.cli import run_cli
 from bitkiln.flow.metrics import Metric, Metrics
-from bitkiln.flow.pnr import place_and_route, wrapper
+from bitkiln.flow.pnr import DENSE_CELLS, chosen_routing, place_and_route, wrapper
 from bitkiln.flow.synth import read_liberty, synthesise
 from bitkiln.flow.targets import TARGETS, get_target
 from bitkiln.models.errors import BitkilnError
@@ -132,6 +132,23 @@ def test_place_and_route():
     fmax, = metrics.metrics
     assert fmax.unit == "MHz" and fmax.higher_is_better and fmax.error is not None
     assert metrics.seed == [1, 2] and "LFE5U-25F" in metrics.device
+
+
+def test_routing_follows_the_size(tmp_path):
+    """On the large part a design of much logic is routed as a dense one; what is asked for is taken."""
+    for luts, carries, wanted in ((DENSE_CELLS - 1, 0, "plain"), (DENSE_CELLS - 10, 5, "dense"), (0, 0, "plain")):
+        cells = {f"c{at}": {"type": "LUT4" if at < luts else "CCU2C"} for at in range(luts + carries)}
+        (tmp_path / "netlist.json").write_text(json.dumps({"modules": {"m": {"cells": cells}, "CCU2C": {}}}))
+        assert chosen_routing(tmp_path / "netlist.json") == wanted
+    with pytest.raises(BitkilnError, match="negotiated") as caught:
+        place_and_route(COUNTER, "counter", routing="negotiate")
+    assert caught.value.exit_code == 2
+    if find("nextpnr-ecp5") is None:
+        pytest.skip("no nextpnr-ecp5 here: pip install 'bitkiln[fpga]'")
+    plain, dense = (place_and_route(COUNTER, "counter", part="ecp5-85k", seeds=(1,), routing=each)
+                    for each in (None, "dense"))
+    assert "router2" not in plain.command and "--placer static --router router2" in dense.command
+    assert "LFE5U-85F" in dense.device and dense["fmax"] > 50
 
 
 def test_no_place_and_route_is_null_with_a_reason():

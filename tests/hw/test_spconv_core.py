@@ -25,7 +25,15 @@ from bitkiln.models.workloads.spconv_nets import (
     run_network,
 )
 from bitkiln.sim.octree_check import pack_voxels
-from bitkiln.sim.spconv_check import check_program, pack_jobs, run_program, small_network
+from bitkiln.sim.spconv_check import (
+    check_program,
+    edge_network,
+    network_on,
+    pack_jobs,
+    random_codes,
+    run_program,
+    small_network,
+)
 from bitkiln.sim.streams import build_streams
 
 SEED = 91
@@ -50,20 +58,6 @@ DESIGNS = {
 @pytest.fixture(scope="module")
 def models():
     return dict(zip(DESIGNS, build_streams([SpConvEngine(design) for design in DESIGNS.values()]), strict=True))
-
-
-def codes_of(design: SpConvDesign, rows: int, channels: int, rng: np.random.Generator) -> np.ndarray:
-    fmt = design.gather.activation
-    values = np.where(rng.random((rows, channels)) < 0.4, 0, rng.normal(0, 0.4, (rows, channels)))
-    return fmt.encode(np.clip(np.rint(values * fmt.max), -fmt.max, fmt.max) if fmt.family == "int"
-                      else values).astype(np.int64)
-
-
-def network_on(design: SpConvDesign, net: SparseNetwork, indices: np.ndarray, seed: int = SEED, side: int = 0):
-    cloud = canonicalise(np.asarray(indices, np.int64).reshape(-1, 4), (side or 1 << design.map.depth,) * 3,
-                         design.map.batches, depth=design.map.depth)
-    codes = codes_of(design, len(cloud), net.inputs, np.random.default_rng(seed))
-    return run_network(design, net, cloud, codes, seed)
 
 
 def everything(run) -> tuple[str, ...]:
@@ -175,6 +169,19 @@ def test_batches_never_meet(models):
     check_program(design, compile_network(design, run, keep=everything(run)), models["int8"])
 
 
+def test_voxels_out_of_range_and_doubles_change_nothing(models):
+    """They are counted, and their features are not taken for those of others."""
+    design = DESIGNS["int8"]
+    rng, side = np.random.default_rng(SEED), (1 << design.map.depth) - 5
+    for voxels in (1, 90):
+        indices = np.column_stack([np.zeros(voxels, int), rng.integers(0, side, (voxels, 3))])
+        run = network_on(design, encoder_decoder("small", (4, 4), 4), indices, SEED, side)
+        program = compile_network(design, run, keep=everything(run))
+        for stalls in (None, STALLS):
+            found = check_program(design, program, models["int8"], stalls=stalls, seed=SEED, odd=True).counters
+            assert found["DROPPED"] + found["DUPLICATES"] == len(run.clouds[0]) == found["VOXELS"] // 2
+
+
 @pytest.mark.parametrize("batch", [0, 1])
 def test_dropped_edges(models, batch):
     """2x2x2 of an odd side without its last slice: the other tree holds the outputs, and the next layer goes on there.
@@ -185,9 +192,7 @@ def test_dropped_edges(models, batch):
     side = (1 << design.map.depth) - 1
     rng = np.random.default_rng(SEED + batch)
     points = np.concatenate([rng.integers(0, side, (40, 3)), side - 1 - rng.integers(0, 2, (40, 3))])
-    layers = [Layer("stem", "submanifold", "points", "a", 4, 4, 0), Layer("down", "down2", "a", "b", 4, 4, 0, "drop"),
-              Layer("coarse", "submanifold", "b", "c", 4, 4, 1)]
-    net = SparseNetwork("edges", "", tuple(layers), 4)
+    net = edge_network(4)
     indices = np.column_stack([np.full(len(points), batch), points])
     run = network_on(design, net, indices, side=side)
     dropped = len(run.clouds[0]) - run.layers[1].map.pairs
@@ -199,9 +204,8 @@ def test_dropped_edges(models, batch):
     # An even side has no edge to drop: its octants are the same tree's.
     even = compile_network(design, network_on(design, net, indices, side=side + 1))
     assert not any(step.job.cross for step in even.steps)
-    back = replace(net, layers=(*layers, Layer("up", "inverse2", "c", "d", 4, 4, 0)))
     with pytest.raises(BitkilnError, match="no way back"):
-        compile_network(design, network_on(design, back, indices, side=side))
+        compile_network(design, network_on(design, edge_network(4, back=True), indices, side=side))
 
 
 def test_generative_and_parents_only(models):
@@ -211,7 +215,7 @@ def test_generative_and_parents_only(models):
     side = 1 << design.map.depth
     cloud = canonicalise(np.column_stack([rng.integers(0, 2, 70), rng.integers(0, side, (70, 3))]), (side,) * 3, 2,
                          depth=design.map.depth)
-    x = codes_of(design, len(cloud), 4, rng)
+    x = random_codes(design, len(cloud), 4, rng)
     net = SparseNetwork("one", "", (Layer("stem", "submanifold", "points", "y", 4, 4, 0),), 4)
     base = run_network(design, net, cloud, x, SEED)
     for op, conv in (("generative2", generative2(cloud.keys)),
