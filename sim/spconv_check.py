@@ -304,7 +304,21 @@ def check_program(design: SpConvDesign, program: Program, model: StreamModel | N
         if found.counters[name] != count:
             raise BitkilnError("RTL and cost model differ", where=name, got=found.counters[name], expected=str(count),
                                help=f"seed {seed}", exit_code=FAILED)
+    _check_counts(design, program, model)
     return found
+
+
+def _check_counts(design: SpConvDesign, program: Program, model: StreamModel) -> None:
+    """Nodes of every level of the trees, as the core tells them after the last job."""
+    for tree in range(design.trees):
+        loads = [step for step in program.steps if step.job.kind == "load" and step.job.tree == tree]
+        for level in range(loads[-1].depth + 1 if loads else 0):
+            held = {"blocked": 0, "count_level": level, "count_tree": tree, "clear_counters": 0}
+            got = model.run({}, {}, held=held, resume=True).ports["count"]
+            nodes = len(np.unique(loads[-1].keys >> 3 * level))
+            if got != nodes:
+                raise BitkilnError("other count of nodes", where=f"tree {tree}, level {level}", got=got,
+                                   expected=str(nodes), exit_code=FAILED)
 
 
 def _counted(design: SpConvDesign, program: Program) -> dict[str, int]:

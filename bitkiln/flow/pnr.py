@@ -11,6 +11,7 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ ROUTING = {"plain": [], "negotiated": ["--router", "router2"],
            "dense": ["--placer", "static", "--router", "router2", "--router2-alt-weights"]}
 # Cells of logic from which on a design on the large part is routed as a dense one.
 DENSE_CELLS = 16_000
+LOGIC_CELLS = {"LUT4": 1, "CCU2C": 2}
 
 # Gowin: pads belong to the wrapper only (synth_gowin would put them on every kept module), at given pins.
 _FINISH = {"gowin": "setattr -mod -unset keep_hierarchy *; flatten; "
@@ -163,7 +165,7 @@ def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequ
             wrapped = wrapper(top, _ports(folder / "ports.json", top), clock, serial=serial)
             netlist = f"read_verilog design.v wrapper.v; {inputs['synth']}; {finish}write_json netlist.json"
             run_yosys(yosys, netlist, folder, {"wrapper.v": wrapped, **_FILES.get(family.name, {})})
-            chosen = options if routing else options + ROUTING[chosen_routing(folder / "netlist.json")]
+            chosen = options if routing else options + ROUTING[chosen_routing(folder / "netlist.json", f"{top}_timed")]
             reached, used = [], {}
             for seed in seeds:
                 run_tool(nextpnr, ["--json", "netlist.json", *chosen, "--seed", str(seed), "--freq", str(goal_mhz),
@@ -185,11 +187,17 @@ def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequ
     return Metrics.from_dict((keep or store()).cached("place_and_route", inputs, run))
 
 
-def chosen_routing(path: Path) -> str:
-    """Of `ROUTING`, for a netlist of Yosys on the large part."""
-    cells = Counter(cell["type"] for module in json.loads(path.read_text())["modules"].values()
-                    for cell in module.get("cells", {}).values())
-    return "dense" if cells["LUT4"] + 2 * cells["CCU2C"] >= DENSE_CELLS else "plain"
+def chosen_routing(path: Path, top: str) -> str:
+    """Of `ROUTING`, for a netlist of Yosys on the large part; parts that were kept stand in modules of their own."""
+    modules = json.loads(path.read_text())["modules"]
+
+    @cache
+    def cells(module: str) -> int:
+        kinds = Counter(cell["type"] for cell in modules[module].get("cells", {}).values())
+        return sum(count * (LOGIC_CELLS[kind] if kind in LOGIC_CELLS else cells(kind) if kind in modules else 0)
+                   for kind, count in kinds.items())
+
+    return "dense" if cells(top) >= DENSE_CELLS else "plain"
 
 
 def _ports(path: Path, top: str) -> list[tuple[str, str, int]]:

@@ -136,10 +136,14 @@ def test_place_and_route():
 
 def test_routing_follows_the_size(tmp_path):
     """On the large part a design of much logic is routed as a dense one; what is asked for is taken."""
-    for luts, carries, wanted in ((DENSE_CELLS - 1, 0, "plain"), (DENSE_CELLS - 10, 5, "dense"), (0, 0, "plain")):
-        cells = {f"c{at}": {"type": "LUT4" if at < luts else "CCU2C"} for at in range(luts + carries)}
-        (tmp_path / "netlist.json").write_text(json.dumps({"modules": {"m": {"cells": cells}, "CCU2C": {}}}))
-        assert chosen_routing(tmp_path / "netlist.json") == wanted
+    for luts, carries, parts, wanted in ((DENSE_CELLS - 1, 0, 0, "plain"), (DENSE_CELLS - 10, 5, 0, "dense"),
+                                         (10, 0, 2, "plain"), (10, 0, 3, "dense")):
+        kinds = ["LUT4"] * luts + ["CCU2C"] * carries + ["kept"] * parts
+        kept = ["LUT4"] * (DENSE_CELLS // 3) + ["TRELLIS_FF"] * 100
+        netlist = {name: {"cells": {f"c{at}": {"type": kind} for at, kind in enumerate(each)}}
+                   for name, each in (("m", kinds), ("kept", kept), ("LUT4", []))}
+        (tmp_path / "netlist.json").write_text(json.dumps({"modules": netlist}))
+        assert chosen_routing(tmp_path / "netlist.json", "m") == wanted
     with pytest.raises(BitkilnError, match="negotiated") as caught:
         place_and_route(COUNTER, "counter", routing="negotiate")
     assert caught.value.exit_code == 2
