@@ -619,11 +619,11 @@ class _Engine:
 
     @cached_property
     def _small(self):
-        return self._program("encoder-decoder", 12)
+        return self._program("encoder-decoder", 11)
 
     @cached_property
     def _large(self):
-        return self._program("encoder-decoder", 40)
+        return self._program("encoder-decoder", 43)
 
     def one(self, model: Chosen) -> None:
         check_program(self.design, self._small, model)
@@ -642,10 +642,10 @@ class _Engine:
 
     @cached_property
     def _dense(self):
-        """As many voxels as there is room for, of both clouds."""
+        """As many voxels as there is room for, of both clouds; three stages."""
         design, width = self.design, self.design.gather.outputs
         voxels = _cloud(design.map, 2 * design.map.capacity, SEED)
-        run = network_on(design, encoder_decoder("dense", (width, 2 * width), width), voxels, SEED)
+        run = network_on(design, encoder_decoder("dense", (width,) * 3, width), voxels, SEED)
         return compile_network(design, run, keep=tuple(each.layer.target for each in run.layers[:-1]))
 
     def dense(self, model: Chosen) -> None:

@@ -145,7 +145,7 @@ class SpConvJob:
         Of a convolution: ``submanifold``, ``down2``, ``inverse2``, ``generative2``, ``stride3``.
     level : int
         Level of the tree whose nodes are the finer side: inputs of down2, stride3, generative2 and submanifold, outputs
-        of inverse2.
+        of inverse2. Below the roots, but for generative2: the roots are not searched.
     tree : int
         Tree of the inputs (searched).
     cross : bool
@@ -207,7 +207,7 @@ class SpConvJob:
         check_choice(self.op, "job.op", OPS)
         g, m = design.gather, design.map
         check_integer(self.tree, "job.tree", 0, design.trees - 1)
-        check_integer(self.level, "job.level", 0, m.depth - (self.op in ("down2", "inverse2", "stride3")))
+        check_integer(self.level, "job.level", 0, m.depth - (self.op != "generative2"))
         if self.cross and (design.trees < 2 or self.level or self.op not in ("down2", "stride3")):
             raise BitkilnError("no outputs of another tree", where="job.cross", got="true",
                                expected="down2 or stride3 at level 0, in a core of two trees")

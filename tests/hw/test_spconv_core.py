@@ -85,6 +85,21 @@ def test_networks_equal_golden(models, name):
     assert checked > 200
 
 
+def test_halved_more_than_once(models):
+    """Maps of every level that is searched: the one below the roots is the last."""
+    design = DESIGNS["int8"]
+    rng, side = np.random.default_rng(SEED), 1 << design.map.depth
+    voxels = np.column_stack([np.arange(160) % 2, rng.integers(0, side, (160, 3))])
+    widths = (4,) + (8,) * design.map.depth
+    run = network_on(design, encoder_decoder("deep", widths[:-1], 4), voxels, SEED)
+    assert len(run.clouds) == design.map.depth
+    for stalls in (None, STALLS):
+        check_program(design, compile_network(design, run, keep=everything(run)), models["int8"], stalls=stalls,
+                      seed=SEED)
+    with pytest.raises(BitkilnError, match="out of range at job.level"):
+        compile_network(design, network_on(design, encoder_decoder("deep", widths, 4), voxels, SEED))
+
+
 def test_counters_equal_cost_model(models):
     """Products, zero channels and weight tiles are those that the cost model counts; cycles within 3 per cent."""
     for name, design in DESIGNS.items():
@@ -265,6 +280,7 @@ def test_a_refused_cloud_gives_no_output(models, what):
 def test_jobs_are_checked():
     design = DESIGNS["int8"]
     for changes, what in (({"kind": "fold"}, "unknown choice"), ({"level": 5, "op": "down2"}, "out of range"),
+                          ({"level": 5}, "out of range"),
                           ({"in_groups": 9}, "out of range"), ({"pinned": (1 << 27) - 1}, "too many pinned tiles"),
                           ({"passes": 5}, "more output channels"), ({"cross": True, "op": "inverse2"}, "other tree")):
         with pytest.raises(BitkilnError, match=what):
