@@ -17,7 +17,7 @@ from bitkiln.models.design.spconv import CacheDesign, GatherDesign, MapDesign, T
 from bitkiln.models.design.spconv_core import SpConvDesign
 from bitkiln.models.golden.spconv import Tree, build_tree, decode_keys, down2, encode_keys, stride3
 from bitkiln.models.golden.voxel_table import table_words
-from bitkiln.models.workloads.spconv_nets import encoder_decoder
+from bitkiln.models.workloads.spconv_nets import dilating_encoder, encoder_decoder
 
 from . import compact_check, map_check, octree_check
 from .bitserial_check import pack_bits
@@ -48,7 +48,7 @@ from .octree_check import (
     tree_of,
 )
 from .octree_path import TreePath
-from .spconv_check import check_program, edge_network, network_on, small_network
+from .spconv_check import check_program, edge_network, network_on
 from .table_check import check_table, check_table_reset, pack_commands, random_commands
 from .weight_cache_check import (
     CacheBench,
@@ -613,17 +613,19 @@ class _Engine:
         checks = self.one, self.waiting, self.dilating, self.dense, self.edges
         yield StreamUnit(kind, SpConvEngine(self.design), checks, whole=self.OTHERS)
 
-    def _program(self, kind: str, voxels: int):
-        run = small_network(self.design, kind, voxels, SEED)
-        return compile_network(self.design, run, keep=tuple(each.layer.target for each in run.layers[:-1]))
+    def _program(self, voxels: int, make=encoder_decoder, stages: int = 2):
+        """As many voxels, if there is room, anywhere in the grid of both clouds."""
+        design, width = self.design, self.design.gather.outputs
+        run = network_on(design, make("random", (width,) * stages, width), _cloud(design.map, voxels, SEED), SEED)
+        return compile_network(design, run, keep=tuple(each.layer.target for each in run.layers[:-1]))
 
     @cached_property
     def _small(self):
-        return self._program("encoder-decoder", 11)
+        return self._program(11)
 
     @cached_property
     def _large(self):
-        return self._program("encoder-decoder", 43)
+        return self._program(46)
 
     def one(self, model: Chosen) -> None:
         check_program(self.design, self._small, model)
@@ -634,7 +636,7 @@ class _Engine:
 
     @cached_property
     def _dilating(self):
-        return self._program("dilating encoder", 40)
+        return self._program(6, dilating_encoder)
 
     def dilating(self, model: Chosen) -> None:
         check_program(self.design, self._dilating, model)
@@ -642,11 +644,7 @@ class _Engine:
 
     @cached_property
     def _dense(self):
-        """As many voxels as there is room for, of both clouds; three stages."""
-        design, width = self.design, self.design.gather.outputs
-        voxels = _cloud(design.map, 2 * design.map.capacity, SEED)
-        run = network_on(design, encoder_decoder("dense", (width,) * 3, width), voxels, SEED)
-        return compile_network(design, run, keep=tuple(each.layer.target for each in run.layers[:-1]))
+        return self._program(2 * self.design.map.capacity, stages=3)
 
     def dense(self, model: Chosen) -> None:
         check_program(self.design, self._dense, model)
