@@ -617,7 +617,7 @@ class _Engine:
         """As many voxels, if there is room, anywhere in the grid of both clouds."""
         design, width = self.design, self.design.gather.outputs
         run = network_on(design, make("random", (width,) * stages, width), _cloud(design.map, voxels, SEED), SEED)
-        return compile_network(design, run, keep=tuple(each.layer.target for each in run.layers[:-1]))
+        return compile_network(design, run, keep=run.inner)
 
     @cached_property
     def _small(self):
@@ -655,7 +655,7 @@ class _Engine:
         side, rng = (1 << self.design.map.depth) - 1, np.random.default_rng(SEED)
         voxels = np.column_stack([np.ones(40, int), rng.integers(0, side, (40, 3))])
         run = network_on(self.design, edge_network(self.design.gather.outputs), voxels, SEED, side)
-        return compile_network(self.design, run, keep=tuple(each.layer.target for each in run.layers[:-1]))
+        return compile_network(self.design, run, keep=run.inner)
 
     def edges(self, model: Chosen) -> None:
         check_program(self.design, self._edges, model, seed=SEED, odd=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -59,12 +60,15 @@ class EngineRun:
         The core's counters.
     requests : ndarray (n, 3)
         Offset or `RECORDS_REQUEST`, pass and tag of every request for weights.
+    odd : Counter
+        What the counters should make of the voxels that do not count.
     """
 
     run: StreamRun
     tensors: dict[str, np.ndarray]
     counters: dict[str, int]
     requests: np.ndarray
+    odd: Counter[str]
 
 
 def pack_jobs(design: SpConvDesign, jobs: list[SpConvJob]) -> np.ndarray:
@@ -134,7 +138,7 @@ def with_odd_voxels(step: Step, rng: np.random.Generator) -> tuple[np.ndarray, n
         noise = rng.integers(0, int(features.max(initial=0)) + 1, (len(at), features.shape[1]))
         features = np.concatenate([features, noise])[order]
     return (np.concatenate([indices, extra])[order], features,
-            {"DROPPED": int((~again).sum()), "DUPLICATES": int(again.sum())})
+            {"VOXELS": len(at), "DROPPED": int((~again).sum()), "DUPLICATES": int(again.sum())})
 
 
 def run_program(design: SpConvDesign, model: StreamModel, program: Program, *,
@@ -153,12 +157,13 @@ def run_program(design: SpConvDesign, model: StreamModel, program: Program, *,
         Exit code 1: a deadlock, a broken handshake, or more outputs than expected.
     """
     steps = program.steps
-    voxels, features, weights, sent, wanted = [], [], [], 0, 0
+    voxels, features, weights, sent, wanted, between = [], [], [], 0, 0, Counter()
     for step in steps:
         if step.job.kind == "load":
             indices, rows = decode_keys(step.keys, step.depth).astype(np.int64), step.features
             if odd:
-                indices, rows, _ = with_odd_voxels(step, np.random.default_rng(seed))
+                indices, rows, counts = with_odd_voxels(step, np.random.default_rng(seed))
+                between.update(counts)
             voxels.append(pack_voxels(indices))
             if step.job.in_groups:
                 rows = rows if len(indices) else np.zeros((1, step.job.in_groups * design.gather.lanes), int)
@@ -188,7 +193,7 @@ def run_program(design: SpConvDesign, model: StreamModel, program: Program, *,
             at += max(count, 1)
     asked = np.stack([bits_of(run.outputs["request"], field.offset, field.width) for _, field in request_layout()],
                      axis=1) if wanted else np.zeros((0, 3), np.int64)
-    return EngineRun(run, tensors, {name: run.ports[name.lower()] for name in COUNTERS}, asked)
+    return EngineRun(run, tensors, {name: run.ports[name.lower()] for name in COUNTERS}, asked, between)
 
 
 def _words(design: SpConvDesign, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -294,13 +299,8 @@ def check_program(design: SpConvDesign, program: Program, model: StreamModel | N
         at = next(n for n, (a, b) in enumerate(zip(expected, found.requests, strict=True)) if a != tuple(b))
         raise BitkilnError("other weights asked for", where=f"request {at}", got=str(found.requests[at].tolist()),
                            expected=str(expected[at]), help=f"seed {seed}", exit_code=FAILED)
-    wanted_counts = _counted(design, program)
-    for step in program.steps:
-        if odd and step.job.kind == "load":
-            for name, count in with_odd_voxels(step, np.random.default_rng(seed))[2].items():
-                wanted_counts[name] += count
-                wanted_counts["VOXELS"] += count
-    for name, count in wanted_counts.items():
+    for name, count in _counted(design, program).items():
+        count += found.odd[name]
         if found.counters[name] != count:
             raise BitkilnError("RTL and cost model differ", where=name, got=found.counters[name], expected=str(count),
                                help=f"seed {seed}", exit_code=FAILED)

@@ -15,7 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..models.errors import BitkilnError, nearest
+from ..models.design.checks import check_choice
+from ..models.errors import BitkilnError
 from ..store import Store, store
 from .metrics import Metric, Metrics
 from .targets import PARTS, get_target
@@ -134,9 +135,8 @@ def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequ
         Exit code 3 without the tool, 1 when every run fails; 2 for another ``routing``.
     """
     family = get_target(target)
-    if routing is not None and routing not in ROUTING:
-        raise BitkilnError("unknown choice", where="routing", got=routing, expected=" or ".join(ROUTING),
-                           help=nearest(routing, ROUTING))
+    if routing is not None:
+        check_choice(routing, "routing", tuple(ROUTING))
     if family.place is None:
         metric = Metric("fmax", None, "MHz", True, note=f"no open place and route for {family.device}")
         return Metrics(family.device, {}, "none", [metric])

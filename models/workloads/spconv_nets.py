@@ -54,6 +54,11 @@ class Layer:
     stage: int
     edge: str = "keep"
 
+    @property
+    def halves(self) -> bool:
+        """The voxels of its outputs are half as fine."""
+        return self.op in ("down2", "stride3")
+
 
 @dataclass(frozen=True)
 class SparseNetwork:
@@ -70,7 +75,7 @@ class SparseNetwork:
     def __post_init__(self) -> None:
         down: dict[int, Layer] = {}
         for layer in self.layers:
-            if layer.op not in ("down2", "stride3"):
+            if not layer.halves:
                 continue
             first = down.setdefault(layer.stage, layer)
             if (layer.op, layer.edge) != (first.op, first.edge):
@@ -82,7 +87,7 @@ class SparseNetwork:
     @property
     def stages(self) -> int:
         """How often voxels are halved."""
-        return max(layer.stage + (layer.op in ("down2", "stride3")) for layer in self.layers)
+        return max(layer.stage + layer.halves for layer in self.layers)
 
     @property
     def widest(self) -> int:
@@ -190,6 +195,11 @@ class NetworkRun:
     layers: list[LayerRun]
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
 
+    @property
+    def inner(self) -> tuple[str, ...]:
+        """What the layers give, but for the last one."""
+        return tuple(each.layer.target for each in self.layers[:-1])
+
 
 def run_network(design: SpConvDesign, net: SparseNetwork, cloud: Cloud, features: np.ndarray,
                 seed: int = 0) -> NetworkRun:
@@ -221,7 +231,7 @@ def run_network(design: SpConvDesign, net: SparseNetwork, cloud: Cloud, features
         if (layer.op, stage) not in maps:
             maps[layer.op, stage] = _map(layer, keys, depth, shape)
         found = maps[layer.op, stage]
-        if layer.op in ("down2", "stride3"):
+        if layer.halves:
             keys.setdefault(stage + 1, found.out_keys)
             depth.setdefault(stage + 1, depth[stage] - 1)
             shape.setdefault(stage + 1, tuple(max((side + (layer.edge == "keep")) // 2, 1) for side in shape[stage]))

@@ -30,7 +30,7 @@ def test_every_network_feeds_each_layer_what_it_expects() -> None:
             assert sum(width[part] for part in parts) == layer.inputs
             assert {stage[part] for part in parts} == {layer.stage + (layer.op == "inverse2")}
             width[layer.target] = layer.outputs
-            stage[layer.target] = layer.stage + (layer.op in ("down2", "stride3"))
+            stage[layer.target] = layer.stage + layer.halves
 
 
 def test_unknown_network_names_the_nearest() -> None:
