@@ -11,6 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .metrics import Metric, Metrics
 from .targets import get_target
 from .tools import run_yosys, scratch
 
-__all__ = ["read_liberty", "refuse_cell_options", "synthesise"]
+__all__ = ["CellMapping", "cell_mapping", "read_liberty", "refuse_cell_options", "synthesise"]
 
 # ABC's script for delay: map for speed, buffer, then size; `stime -d` leaves stats.txt (its printed lines do
 # not reach the log in WebAssembly).
@@ -166,15 +167,47 @@ def read_liberty(path: Path) -> tuple[str, str]:
     return match[1], text
 
 
-def _asic(verilog: str, top: str, liberty: list[Path], booth: bool, period_ps: int, dont_use: tuple[str, ...],
-          sram_words: int, keep: Store | None) -> Metrics:
+@dataclass(frozen=True)
+class CellMapping:
+    """How a design is mapped onto cells, pinned: synthesis and energy share it.
+
+    Attributes
+    ----------
+    device : str
+        Library names joined by ``+``.
+    files : dict
+        Names in the working folder to liberty texts.
+    use, avoid : str
+        Options that name the files and the cells not to use.
+    prepare, area : str
+        Yosys commands: up to mapped flip-flops, and on to a netlist mapped for area.
+    """
+
+    device: str
+    files: dict[str, str]
+    use: str
+    avoid: str
+    prepare: str
+    area: str
+
+    def digests(self) -> list[str]:
+        """SHA-256 of each liberty text."""
+        return [hashlib.sha256(text.encode()).hexdigest() for text in self.files.values()]
+
+
+def cell_mapping(top: str, liberty: Sequence[Path], booth: bool = False, period_ps: int = 1000,
+                 dont_use: Sequence[str] = (), sram_words: int = 0) -> CellMapping:
+    """The pinned mapping of ``top`` onto liberty files; parameters as of ``synthesise``.
+
+    Raises
+    ------
+    BitkilnError
+        No file, or one that cannot be used.
+    """
     if not liberty:
         raise BitkilnError("missing option", where="--liberty", expected="a liberty file for target asic",
                            help="for example --liberty cells.lib")
     libraries = [read_liberty(path) for path in liberty]
-    from ..sim.toolchain import require
-
-    tool = require("yosys")
     if any(name.startswith("sky130") for name, _ in libraries):
         dont_use = (*dont_use, SKY130_EXCLUDED)
     files = {f"cells{index}.liberty": text for index, (_, text) in enumerate(libraries)}
@@ -190,11 +223,20 @@ def _asic(verilog: str, top: str, liberty: list[Path], booth: bool, period_ps: i
     prepare = (f"read_verilog design.v; hierarchy -check -top {top}; setattr -mod -unset keep_hierarchy *; "
                f"{synth}; dfflibmap {use}{avoid}")
     area = f"abc -D {period_ps} {use}{avoid}; opt_clean -purge; tee -q -o stat.json stat {use} -json"
-    delay = f"abc -D {period_ps} {use}{avoid} -script delay.abc"
+    return CellMapping("+".join(name for name, _ in libraries), files, use, avoid, prepare, area)
+
+
+def _asic(verilog: str, top: str, liberty: list[Path], booth: bool, period_ps: int, dont_use: tuple[str, ...],
+          sram_words: int, keep: Store | None) -> Metrics:
+    mapping = cell_mapping(top, liberty, booth, period_ps, dont_use, sram_words)
+    from ..sim.toolchain import require
+
+    tool = require("yosys")
+    device, files, prepare, area = mapping.device, mapping.files, mapping.prepare, mapping.area
+    delay = f"abc -D {period_ps} {mapping.use}{mapping.avoid} -script delay.abc"
     script = f"{prepare}; {area}; {delay}"
     inputs = {"verilog": verilog, "yosys": tool.version, "script": script, "abc": ABC_DELAY,
-              "liberty": [hashlib.sha256(text.encode()).hexdigest() for text in files.values()]}
-    device = "+".join(name for name, _ in libraries)
+              "liberty": mapping.digests()}
 
     def run() -> dict[str, Any]:
         with scratch() as name:
