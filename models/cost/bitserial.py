@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..design.bitserial import BitSerialDesign
+from ..golden.bitserial import GroupStream
 
-__all__ = ["chunk_steps", "closed_form", "conversion_stages", "event_cycles", "pipeline_depth"]
+__all__ = ["chunk_steps", "closed_form", "conversion_stages", "event_cycles", "pipeline_depth", "stream_chunks"]
 
 
 def pipeline_depth(design: BitSerialDesign) -> int:
@@ -65,6 +66,42 @@ def chunk_steps(design: BitSerialDesign, units_terms: np.ndarray) -> np.ndarray:
         Terms of each weight that counts; 0 for masked lanes.
     """
     return np.maximum(units_terms.max(axis=1), 1)
+
+
+def stream_chunks(design: BitSerialDesign, stream: GroupStream) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Chunks of groups, as `event_cycles` takes them; special values are those of the tables after reset.
+
+    Parameters
+    ----------
+    stream : GroupStream
+        ``activations``, scales and zero-points play no part.
+
+    Returns
+    -------
+    steps : ndarray (chunks,)
+    last, emit : bool ndarray (chunks,)
+    """
+    lengths = np.asarray(stream.lengths)
+    chunks = -(-lengths // design.lanes)
+    ends = np.cumsum(chunks) - 1
+    last, emit = np.zeros((2, int(chunks.sum())), bool)
+    last[ends], emit[ends] = True, stream.emit
+    if not design.zero_skip:
+        terms = np.array([weight.terms for weight in design.weights])
+        return np.repeat(terms[stream.types].max(axis=0), chunks), last, emit
+    group = np.repeat(np.arange(len(lengths)), lengths)
+    needed = np.zeros(stream.codes.shape, np.int64)
+    for index, weight in enumerate(design.weights):
+        own = stream.codes & ((1 << weight.bits) - 1)
+        of_code = np.array([sum(term is not None for term in weight.code_terms(code)) for code in
+                            range(1 << weight.bits)])[own]
+        if weight.special_code is not None:
+            special = np.array([len(weight.check_special(value)) for value in [*weight.specials, 0, 0, 0, 0][:4]])
+            of_code = np.where(own == weight.special_code, special[stream.special[:, group]], of_code)
+        needed = np.where(stream.types[:, group] == index, of_code, needed)
+    starts = np.concatenate([start + design.lanes * np.arange(count)
+                             for start, count in zip(stream.starts[:-1], chunks, strict=True)]) if len(chunks) else []
+    return np.maximum(np.maximum.reduceat(needed.max(axis=0), starts), 1), last, emit
 
 
 def event_cycles(design: BitSerialDesign, steps: np.ndarray, last: np.ndarray, emit: np.ndarray

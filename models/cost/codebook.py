@@ -11,7 +11,7 @@ import numpy as np
 
 from ..design.codebook import CodebookDesign
 
-__all__ = ["codebook_cycles", "wait_cycles"]
+__all__ = ["codebook_cycles", "wait_cycles", "word_ends"]
 
 MULTIPLIER_ROWS = {"uint8": 4, "int8": 4, "table8": 12}   # two bits of a value each
 CONVERT = {"uint8": 3, "int8": 3, "table8": 4}
@@ -27,6 +27,23 @@ def wait_cycles(design: CodebookDesign) -> int:
     levels = (MULTIPLIER_ROWS[design.scale] - 1).bit_length()
     multiply = 1 + -(-levels // 2)
     return 1 + (design.scale == "table8") + multiply + CONVERT[design.scale] + ADD * design.offset + 1
+
+
+def word_ends(design: CodebookDesign, last: np.ndarray) -> np.ndarray:
+    """Index of each word's last chunk: a word is full, or its block ends.
+
+    Parameters
+    ----------
+    last : bool ndarray (N,)
+        Chunks that end a block.
+    """
+    ends, filled = [], 0
+    for chunk, final in enumerate(np.asarray(last).tolist()):
+        filled += 1
+        if final or filled == design.chunks:
+            ends.append(chunk)
+            filled = 0
+    return np.array(ends, np.int64)
 
 
 def codebook_cycles(design: CodebookDesign, first: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

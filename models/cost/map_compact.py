@@ -18,6 +18,7 @@ and passes its children on in turn: a sum over parents of the longer of both.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ import numpy as np
 from ..design.spconv import MapDesign
 from ..design.spconv_windows import WindowPlan
 from ..golden.spconv_cloud import Tree
+from .map_rows import RowTaker
 from .map_search import SearchCycles
 from .map_windows import LevelWork, all_work
 
@@ -59,8 +61,9 @@ def busiest(cycles: CompactCycles) -> int:
 
 
 def compact_cycles(design: MapDesign, tree: Tree, target: int = 0, *, every: bool = False, half: bool = False,
-                   offset: bool = False, present: int | None = None, walked: Tree | None = None) -> CompactCycles:
-    """Event model of `hw.spconv.compact`, whose rows are always taken.
+                   offset: bool = False, present: int | None = None, walked: Tree | None = None,
+                   items: Sequence[int] | RowTaker | None = None) -> CompactCycles:
+    """Event model of `hw.spconv.compact`, whose rows are always taken, or (``items``) become pairs that are.
 
     Parameters
     ----------
@@ -74,29 +77,37 @@ def compact_cycles(design: MapDesign, tree: Tree, target: int = 0, *, every: boo
         Bit r is 1 where searched root r has outputs; by default all.
     walked : Tree, optional
         Of the outputs, with ``offset``.
+    items : sequence of int, or RowTaker, optional
+        Pairs of each row, or who takes the rows; not with ``every``.
     """
+    taker = items if isinstance(items, RowTaker) else RowTaker(items)
     depth, plan = design.depth, WindowPlan.of(design)
     work = all_work(tree, walked if offset else tree, depth, target, half, offset)
     roots = tree.counts[depth]
     pending = ((1 << roots) - 1) & (-1 if present is None else present)
     if not pending:
-        return CompactCycles(np.array([ROW + 1]), np.zeros(1, np.int64), 0, 0, 0, 0)
+        only = taker.take(ROW + 1)
+        return CompactCycles(np.array([only]), np.zeros(1, np.int64), 0, 0, 0, 0,
+                             last_item=0 if items is None else taker.last_item)
     sums = [0, 0, 0, 0]
     for each in work:
         if each is not None:
             sums = [sums[0], sums[1] + len(each.children), sums[2] + int(each.octants.sum()),
                     sums[3] + int(each.words.sum())]
     sums[0] = int(work[target + 1].children.sum())
-    rows, levels = _Run(design, plan, work, target, every).run(pending)
-    return CompactCycles(np.array(rows, np.int64), np.array(levels, np.int64), *sums)
+    rows, levels = _Run(design, plan, work, target, every, taker).run(pending)
+    return CompactCycles(np.array(rows, np.int64), np.array(levels, np.int64), *sums,
+                         last_item=0 if items is None else taker.last_item)
 
 
 class _Run:
     """The units' registers, cycle by cycle. Sources are numbered as in the RTL: ``at`` has children of level at + 1."""
 
-    def __init__(self, design: MapDesign, plan: WindowPlan, work: list[LevelWork | None], target: int, every: bool):
+    def __init__(self, design: MapDesign, plan: WindowPlan, work: list[LevelWork | None], target: int, every: bool,
+                 taker: RowTaker):
         depth = design.depth
         self.design, self.plan, self.depth, self.target, self.every = design, plan, depth, target, every
+        self.taker = taker
         self.children, self.heavy, self.begins, self.opens = (
             [None if each is None else getattr(each, name).tolist() for each in work]
             for name in ("children", "octants", "begins", "opens"))
@@ -187,10 +198,10 @@ class _Run:
                 out[node[0]] += 1
                 left -= 1
                 if upper:
-                    rows.append(now + ROW)
+                    rows.append(self.taker.take(now + ROW))
                     levels.append(level)
             if leaf_go:
-                rows.append(now + ROW)
+                rows.append(self.taker.take(now + ROW))
                 levels.append(target)
                 leaf_left -= 1
             while returned < len(rows) and rows[returned] < now:

@@ -19,13 +19,15 @@ take n_0 + ... + n_D (`single_engine`). Each visit reads eight words.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..design.spconv import MapDesign
 from ..errors import BitkilnError
 from ..golden.spconv import Tree
+from .map_rows import RowTaker
 
 __all__ = ["PER_LEVEL", "DescentCycles", "SearchCycles", "descent_bound", "descent_cycles", "single_engine"]
 
@@ -40,7 +42,7 @@ PER_LEVEL = 16
 
 @dataclass(frozen=True)
 class SearchCycles:
-    """A search whose rows are always taken.
+    """A search whose rows, or whose pairs, are always taken.
 
     Attributes
     ----------
@@ -48,10 +50,13 @@ class SearchCycles:
         Cycle in which each row leaves, counted from that of ``start``; ``busy`` falls after the last one.
     level : int64 ndarray
         Of each row.
+    last_item : int
+        Cycle of the last pair; 0 where rows are always taken.
     """
 
     rows: np.ndarray
     level: np.ndarray
+    last_item: int = field(default=0, kw_only=True)
 
     @property
     def cycles(self) -> int:
@@ -98,8 +103,9 @@ def _children(tree: Tree, target: int, half: bool, offset: bool, depth: int) -> 
 
 
 def descent_cycles(design: MapDesign, tree: Tree, target: int = 0, *, every: bool = False, half: bool = False,
-                   offset: bool = False, present: int | None = None) -> DescentCycles:
-    """Event model of `hw.spconv.descent`, whose rows are always taken.
+                   offset: bool = False, present: int | None = None,
+                   items: Sequence[int] | RowTaker | None = None) -> DescentCycles:
+    """Event model of `hw.spconv.descent`, whose rows are always taken, or (``items``) become pairs that are.
 
     Parameters
     ----------
@@ -111,12 +117,17 @@ def descent_cycles(design: MapDesign, tree: Tree, target: int = 0, *, every: boo
         Inputs of the search.
     present : int, optional
         Bit r is 1 where searched root r has outputs; by default as many as ``tree`` has.
+    items : sequence of int, or RowTaker, optional
+        Pairs of each row, or who takes the rows; not with ``every``.
     """
     depth, queue = design.depth, design.queue
+    taker = items if isinstance(items, RowTaker) else RowTaker(items)
     first = _children(tree, target, half, offset, depth)
     roots = tree.counts[depth - offset]
     if not roots:
-        return DescentCycles(np.array([ROW + 1]), np.zeros(1, np.int64), 0, 0, 0, 0)
+        only = taker.take(ROW + 1)
+        return DescentCycles(np.array([only]), np.zeros(1, np.int64), 0, 0, 0, 0,
+                             last_item=0 if items is None else taker.last_item)
     pending = (1 << roots) - 1 if present is None else present
     lowest = max(target, 1)                             # of the upper engine's children
     issued, arrived, popped, finished = ([0] * (depth + 2) for _ in range(4))
@@ -152,9 +163,9 @@ def descent_cycles(design: MapDesign, tree: Tree, target: int = 0, *, every: boo
         # The leaf engine, or the row that the upper one decided in the cycle before.
         blocked = due == now
         if blocked:
-            rows.append(now + ROW)
+            rows.append(taker.take(now + ROW))
         elif target == 0 and leaf < first[1][arrived[1]] and room:
-            rows.append(now + ROW)
+            rows.append(taker.take(now + ROW))
             levels.append(0)
             leaf, leaf_last = leaf + 1, now
             if leaf == first[1][finished[1] + 1]:
@@ -179,7 +190,13 @@ def descent_cycles(design: MapDesign, tree: Tree, target: int = 0, *, every: boo
         else:
             level = depth
             if not pending & 1 or issued[depth] - popped[depth] >= queue:
-                pending >>= 0 if pending & 1 else 1
+                if pending and not pending & 1:
+                    pending >>= 1
+                elif leaf_last != now and not blocked:      # nothing goes before the next of these
+                    soon = [*(each[0][0] for each in (arrivals, frees) if each),
+                            *(each[0] for each in (leaf_arrivals, leaf_frees) if each),
+                            *(row + 1 for row in rows[returned:returned + 1])]
+                    now = max(now, min(soon, default=0) - 1)
                 continue
             issued[depth] += 1
             pending >>= 1
@@ -191,7 +208,7 @@ def descent_cycles(design: MapDesign, tree: Tree, target: int = 0, *, every: boo
             else:
                 leaf_arrivals.append(now + LEAF)
     return DescentCycles(np.array(rows, np.int64), np.array(levels, np.int64), upper, leaf,
-                         upper_last - upper, leaf_last - leaf)
+                         upper_last - upper, leaf_last - leaf, last_item=0 if items is None else taker.last_item)
 
 
 def single_engine(tree: Tree, target: int = 0) -> int:
