@@ -157,6 +157,7 @@ def test_rows_pairs_and_cycles(name: str, models: dict[str, StreamModel]) -> Non
     assert pairs >= {"cube": 110_000, "deep": 9_000, "least": 900, "flat": 20}[name]
 
 
+@pytest.mark.slow
 def test_a_full_cube(models: dict[str, StreamModel]) -> None:
     design = DESIGNS["cube"]
     tree = cube(design, 16)
@@ -311,7 +312,7 @@ def test_one_search_after_the_other(models: dict[str, StreamModel]) -> None:
         assert at == len(run.outputs["row"]) and not run.ports["busy"]
 
 
-@pytest.mark.parametrize("name, cloud", [("cube", "dense"), ("deep", "local")])
+@pytest.mark.parametrize("name, cloud", [pytest.param("cube", "dense", marks=pytest.mark.slow), ("deep", "local")])
 def test_a_reset_in_any_cycle_forgets_everything(name: str, cloud: str, models: dict[str, StreamModel]) -> None:
     design, model, tree = DESIGNS[name], models[name], clouds(name)[cloud]
     again = clouds(name)["surface"]

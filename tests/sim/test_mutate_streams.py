@@ -23,12 +23,14 @@ def unit() -> StreamUnit:
     return next(each for each in spconv_units() if each.kind == KIND)
 
 
+@pytest.mark.slow
 def test_the_checks_of_a_unit_kill_its_mutants(unit: StreamUnit) -> None:
     result = mutate_stream_unit(unit, count=25, seed=4)
     assert result.relevant >= 20 and result.rate >= TARGET and result.unit == "spconv"
     assert result.killed + result.equivalent + len(result.survivors) == result.tried <= result.candidates
 
 
+@pytest.mark.slow
 def test_a_check_of_few_voxels_is_seen_to_be_weak(unit: StreamUnit, monkeypatch) -> None:
     monkeypatch.setattr("bitkiln.sim.mutants.SAT_SECONDS", 0.01)
     design = unit.bench.design
