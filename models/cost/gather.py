@@ -28,7 +28,8 @@ import numpy as np
 from ..design.spconv import GatherDesign
 from ..golden.gather import WorkStream, something
 
-__all__ = ["GatherCycles", "GatherIdeal", "gather_cycles", "gather_ideal", "lane_loads", "unit_latency"]
+__all__ = ["GatherCycles", "GatherIdeal", "Steps", "gather_cycles", "gather_ideal", "lane_counts", "lane_loads",
+           "unit_latency"]
 
 FRONT = 2     # from the item to its pair
 PAIRS = 16    # that can wait for the lanes
@@ -91,10 +92,15 @@ def unit_latency(design: GatherDesign) -> int:
     return 6 + design.pipeline + (design.relays > 0)
 
 
-def lane_loads(design: GatherDesign, work: WorkStream, features: np.ndarray) -> np.ndarray:
-    """(N, lanes) channels that are not zero; ``features`` are codes (rows, channels)."""
+def lane_counts(design: GatherDesign, features: np.ndarray) -> np.ndarray:
+    """(rows, lanes) channels that are not zero of codes (rows, channels)."""
     some = something(design.activation, features)
-    count = some.reshape(len(some), -1, design.lanes).sum(axis=1, dtype=np.int32)
+    return some.reshape(len(some), -1, design.lanes).sum(axis=1, dtype=np.int32)
+
+
+def lane_loads(design: GatherDesign, work: WorkStream, features: np.ndarray) -> np.ndarray:
+    """(N, lanes) channels of each work item that are not zero; ``features`` are codes (rows, channels)."""
+    count = lane_counts(design, features)
     return np.where(work.pair[:, None], count[np.where(work.pair, work.source, 0)], 0)
 
 
@@ -172,7 +178,7 @@ def _rows(design: GatherDesign, work: WorkStream, loads: np.ndarray, offered: np
     # A pair's place in the rings of its lanes: there stands when the pair before it in that place was done.
     place = (np.cumsum(some, axis=0) - some) % window * lanes + np.arange(lanes)
     ring, finish = np.full(window * lanes, -1), np.full(lanes, -1)
-    taken, steps = np.zeros(count, np.int64), _Steps()
+    taken, steps = np.zeros(count, np.int64), Steps()
     offers = [0] * count if offered is None else offered.tolist()
     t, waits, come, goes, begin, kept = -1, 0, -1, -1, 0, 0
     gone = [-1] * PAIRS      # when the last pairs left the queue
@@ -216,7 +222,7 @@ def _rows(design: GatherDesign, work: WorkStream, loads: np.ndarray, offered: np
     return taken, steps.total, np.array(ends, np.int64), None, steps.last - steps.first + 1
 
 
-class _Steps:
+class Steps:
     """In how many cycles some lane multiplies or a row ends; spans of different rows never meet."""
 
     def __init__(self):

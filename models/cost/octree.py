@@ -19,7 +19,7 @@ import numpy as np
 
 from ..design.spconv import MapDesign
 
-__all__ = ["BuildCycles", "build_cycles", "build_cycles_unhindered", "level_map_cycles"]
+__all__ = ["BuildCycles", "build_cycles", "build_cycles_unhindered", "closed_levels", "level_map_cycles"]
 
 MAP_LATENCY = 4
 
@@ -61,7 +61,7 @@ def build_cycles(design: MapDesign, keys: np.ndarray, mask: np.ndarray | None = 
     """
     keys = np.asarray(keys, np.int64)
     mask = np.ones(len(keys), bool) if mask is None else np.asarray(mask, bool)
-    closes = _closed(design, keys, mask)
+    closes = closed_levels(design, keys, mask)
     slot = np.zeros(len(keys), np.int64)       # in which a key changes the open path
     waiting, now = 0, 0
     every = (1 << design.depth + 1) - 4 if mask.any() else 0
@@ -78,7 +78,7 @@ def build_cycles(design: MapDesign, keys: np.ndarray, mask: np.ndarray | None = 
                        now - len(keys) - 1)
 
 
-def _closed(design: MapDesign, keys: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def closed_levels(design: MapDesign, keys: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Levels from 2 up that each key closes, as bits."""
     rows = np.flatnonzero(mask)
     changed = np.zeros(len(keys), np.int64)

@@ -3,8 +3,8 @@
 A pass over the map gives ``gather.outputs`` output channels. Its cycles are those of the gather unit (exact,
 `models.cost.gather`), or of a slower neighbour: the pairs one by one out of the search, the output stage, which takes
 ``outputs / output_lanes`` cycles a row; before them the records and pinned weight tiles come in, and a first tile of
-rows is collected. The whole is an estimate for the chain of units, each of which is exact alone; `bitkiln spconv --rtl`
-measures it.
+rows is collected. The whole is an estimate for the chain of units; `spconv_events` follows each of them event by event
+and has its exact cycles, but needs the trees too.
 """
 
 from __future__ import annotations
