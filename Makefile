@@ -7,7 +7,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 # Values reach the recipes through the environment, so that no character in them is special to the shell.
-export PE ENGINE MODES ROWS COLUMNS JOBS LANES DEPTH ACCUMULATOR PIPELINE SEED SUITE ONLY UNIT ARGS WAVES
+export PE ENGINE MODES ROWS COLUMNS JOBS LANES DEPTH ACCUMULATOR PIPELINE SEED SUITE ONLY UNIT SPACE ARGS WAVES
 
 # The first Python that is new enough; PYTHON=... on the command line wins.
 PYTHON = $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
@@ -25,7 +25,9 @@ OPTIONS = $(if $(MODES),--modes "$$MODES") $(if $(ROWS),--rows "$$ROWS") $(if $(
           $(if $(ACCUMULATOR),--accumulator "$$ACCUMULATOR") $(if $(PIPELINE),--pipeline "$$PIPELINE") \
           $(if $(SEED),--seed "$$SEED") $(ARGS)
 
-.PHONY: help sim check-sim test test-full mutate bench lint typecheck doctor constraints clean
+SPACE ?= formats
+
+.PHONY: help sim check-sim pareto test test-full mutate bench lint typecheck doctor constraints clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -42,6 +44,9 @@ check-sim:
 	  echo "error: wrong arguments at make sim: got PE='$$PE' ENGINE='$$ENGINE', expected exactly one of PE= and ENGINE=" >&2; \
 	  echo "help: for example make sim PE=fp4" >&2; exit 2; fi
 
+pareto: $(STAMP)-explore $(STAMP)-words ## (SPACE=formats or FILE.yaml) accuracy, area and cycles of a design space, with an interactive report
+	@$(RUN) sweep "$$SPACE" $(ARGS)
+
 test: $(STAMP)-test ## the test suite (about 20 minutes on two cores)
 	@$(PY) -m pytest -n 2 --dist loadscope $(ARGS)
 
@@ -51,7 +56,7 @@ test-full: $(STAMP)-test $(STAMP)-fpga ## everything, long suites and mutation i
 mutate: $(STAMP)-test ## (PE=, UNIT=, SEED=) put bugs into arithmetic blocks and (UNIT=spconv) components of streams; the tests must find 95 % of them
 	@$(PY) -m bitkiln.sim.mutate $(if $(PE),--pe "$$PE") $(if $(UNIT),--unit "$$UNIT") $(if $(SEED),--seed "$$SEED") $(ARGS)
 
-bench: $(STAMP)-fpga $(STAMP)-test $(if $(filter bitserial,$(SUITE)),$(STAMP)-words) ## SUITE=foundation: targets, measured values, pass or miss
+bench: $(STAMP)-fpga $(STAMP)-test $(if $(filter bitserial pareto,$(SUITE)),$(STAMP)-words) $(if $(filter pareto,$(SUITE)),$(STAMP)-explore) ## SUITE=foundation: targets, measured values, pass or miss
 	@$(RUN) bench "$${SUITE:-foundation}" $(if $(ONLY),--only "$$ONLY") $(ARGS)
 
 lint: $(STAMP)-test ## ruff over the whole tree
@@ -95,6 +100,11 @@ $(STAMP)-base: pyproject.toml constraints.txt | $(PY)
 $(STAMP)-test: pyproject.toml constraints.txt | $(STAMP)-base
 	@echo "installing the test tools (once)" >&2
 	@$(INSTALL) '.[test]'
+	@touch $@
+
+$(STAMP)-explore: pyproject.toml constraints.txt | $(STAMP)-base
+	@echo "installing the report's plotting packages and SciPy (once)" >&2
+	@$(INSTALL) '.[explore]'
 	@touch $@
 
 # The network that turns words into phonemes, whose other dependencies are not needed, and the words to measure it on.

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, seed, settings, target
 from hypothesis import strategies as st
 
 from bitkiln.hw.dequant.core import DequantCore
+from bitkiln.hw.spconv.engine import SpConvEngine
 from bitkiln.models.cost.roofline import decode_intensity
 from bitkiln.models.design.dequant import DequantJob
 from bitkiln.models.errors import BitkilnError
@@ -25,11 +26,13 @@ from bitkiln.sim.cycle_mac import core_run
 from bitkiln.sim.cycle_record import CycleRun, load_runs, save_runs
 from bitkiln.sim.cycle_serial import dequant_run
 from bitkiln.sim.dequant_check import CoreJob, random_activations, random_weights
+from bitkiln.sim.spconv_cycles import check_cycles, random_design, random_programs
 from bitkiln.sim.streams import StreamModel
 
 COMMAND = "make bench SUITE=pareto ONLY=cycle_error"
 SEED = 61
 DESIGNS, JOBS = 3, 12       # of each engine, of each design
+PROGRAM_DESIGNS, PROGRAMS = 6, 4
 EXAMPLES = 40               # shapes that hypothesis tries on a design
 PAIRS = 300
 RECORDED = Path("build/cycle_runs.json")
@@ -96,6 +99,23 @@ def searched() -> list[CycleRun]:
             *look_for(product, dequant_shapes(dequant), EXAMPLES)]
 
 
+def _programs() -> Row:
+    """Whole programs on random sparse-convolution engines: every pass and every store in its cycle."""
+    programs = different = cycles = 0
+    for number in range(PROGRAM_DESIGNS):
+        rng = np.random.default_rng(SEED + number)
+        design = random_design(rng, "item" if number % 3 else "row")
+        model = StreamModel(SpConvEngine(design))
+        for at, program in enumerate(random_programs(design, rng, PROGRAMS)):
+            programs += 1
+            try:
+                cycles += check_cycles(design, program, model, seed=number + at, odd=at == 1).predicted.cycles
+            except BitkilnError:
+                different += 1
+    return Row("spconv: programs with a pass or a store in another cycle", different, "programs", 0, command=COMMAND,
+               note=f"of {programs}, {PROGRAM_DESIGNS} designs, {cycles:,} cycles simulated")
+
+
 def run() -> list[Row]:
     found = check_engines(seed=SEED, designs=DESIGNS, jobs=JOBS)
     by_search = searched()
@@ -114,6 +134,7 @@ def run() -> list[Row]:
         if compared:
             rows.append(Row(f"{engine}: counters that differ", sum(each.wrong_counters for each in runs), "counters", 0,
                             command=COMMAND, note=f"of {compared}"))
+    rows.append(_programs())
     pairs = {(each.design, each.job) for each in every}
     rows.append(Row("pairs of design and shape, every engine", len(pairs), "pairs", PAIRS, "higher", COMMAND,
                     f"different ones among {len(every)} runs, {len(by_search)} of them by hypothesis; seed {SEED}"))

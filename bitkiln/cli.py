@@ -15,7 +15,22 @@ from typing import Annotated, NoReturn
 import typer
 
 from . import __version__
-from .commands import bench, designs, doctor, formats, generate, perplexity, quantize, run, sim, spconv, synth
+from .commands import (
+    assign,
+    bench,
+    designs,
+    doctor,
+    explore,
+    formats,
+    generate,
+    perplexity,
+    quantize,
+    reproduce,
+    run,
+    sim,
+    spconv,
+    synth,
+)
 from .models.errors import FAILED, BitkilnError, nearest
 
 __all__ = ["app", "main", "run_cli"]
@@ -29,7 +44,8 @@ app = typer.Typer(
     help="Open hardware generator for verified low-precision accelerators.",
     epilog="Start with:  bitkiln doctor   ·   bitkiln sim fp4   ·   bitkiln generate --pe int8xfp4",
 )
-for module in (sim, generate, synth, run, perplexity, spconv, formats, quantize, designs, bench, doctor):
+for module in (sim, generate, synth, explore, assign, reproduce, run, perplexity, spconv, formats, quantize, designs,
+               bench, doctor):
     module.register(app)
 
 

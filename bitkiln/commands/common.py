@@ -14,8 +14,8 @@ import typer
 if TYPE_CHECKING:
     from ..config import Resolved
 
-__all__ = ["command", "examples", "echo_json", "table", "progress", "resolve_design", "Json", "Bits", "Columns",
-           "Depth", "EngineName", "Kind", "Lanes", "Modes", "Output", "Pipeline", "Preset", "Rows", "Seed"]
+__all__ = ["command", "examples", "echo_json", "table", "progress", "parse_settings", "resolve_design", "Json", "Bits",
+           "Columns", "Depth", "EngineName", "Kind", "Lanes", "Modes", "Output", "Pipeline", "Preset", "Rows", "Seed"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Lanes = Annotated[int | None, typer.Option(help="Products per cycle.", show_default="4")]
@@ -74,9 +74,9 @@ def table(title: str, columns: list[str], rows: list[list[Any]], right: tuple[in
     from rich.markup import escape
     from rich.table import Table
 
-    shown = Table(title=title, title_justify="left", title_style="bold")
+    shown = Table(title=escape(title), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        shown.add_column(column, justify="right" if index in right else "left", overflow="fold")
+        shown.add_column(escape(column), justify="right" if index in right else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(escape("-" if cell is None else str(cell)) for cell in row))
     # A pipe has no width: 80 columns would fold long cells and break grep.
@@ -89,15 +89,41 @@ def progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def parse_settings(settings: list[str] | None) -> dict[str, tuple[Any, str]]:
+    """Options ``--set KEY=VALUE`` as dotted keys of a design description, each with the option it came from."""
+    from ..models.errors import BitkilnError
+    from ..sweep_schema import raise_all
+    from ..yamlfile import parse_yaml
+
+    found: dict[str, tuple[Any, str]] = {}
+    for text in settings or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise BitkilnError("not KEY=VALUE", where="--set", got=text, expected="for example array.rows=8")
+        try:
+            document = parse_yaml(f"value: {value}", "--set")
+            raise_all(document.errors)
+            given = document.data["value"]
+        except BitkilnError as error:
+            raise BitkilnError("not a value", where=f"--set {key.strip()}", got=value,
+                               expected=error.expected or "a number, a name, or [a, list]") from None
+        if not value.strip() or len(document.data) > 1:
+            raise BitkilnError("not KEY=VALUE", where="--set", got=text, expected="for example array.rows=8")
+        found[key.strip()] = (given, f"--set {key.strip()}")
+    return found
+
+
 def resolve_design(target: str | None, *, preset: str | None = None, pe: str | None = None,
                    engine: str | None = None, lanes: int | None = None, depth: int | None = None,
                    kind: str | None = None, bits: int | None = None, pipeline: int | None = None,
                    output: str | None = None, name: str | None = None, modes: str | None = None,
-                   rows: int | None = None, columns: int | None = None) -> Resolved:
+                   rows: int | None = None, columns: int | None = None,
+                   extra: dict[str, tuple[Any, str]] | None = None) -> Resolved:
     """The design that a command line describes.
 
     ``target`` is a YAML file (by its suffix or because it exists) or a PE name; options given win over
     the file, the file over the preset, the preset over the defaults. An engine alone stands for its example.
+    ``extra`` has further dotted keys, each with its value and the option it came from.
     """
     from ..config import load_design
     from ..engines import engine as find_engine
@@ -108,7 +134,7 @@ def resolve_design(target: str | None, *, preset: str | None = None, pe: str | N
     elif target is not None:
         pe = pe or target
     cli: dict[str, Any] = {}
-    if engine is not None and target is pe is preset is modes is None:
+    if engine is not None and target is pe is preset is modes is None and not extra:
         cli = {key: (value, "--engine") for key, value in find_engine(engine, "--engine").example.items()}
     listed = None if modes is None else [mode.strip() for mode in modes.split(",") if mode.strip()]
     for key, value, option in (("engine", engine, "--engine"), ("pe", pe, "PE"), ("modes", listed, "--modes"),
@@ -120,4 +146,4 @@ def resolve_design(target: str | None, *, preset: str | None = None, pe: str | N
                                ("name", name, "--name")):
         if value is not None:
             cli[key] = (value, option)
-    return load_design(path, preset=preset, cli=cli)
+    return load_design(path, preset=preset, cli=cli | (extra or {}))

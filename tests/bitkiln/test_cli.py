@@ -15,8 +15,8 @@ from bitkiln.cli import app, run_cli
 
 ROOT = Path(__file__).resolve().parents[2]
 BITKILN = [sys.executable, "-m", "bitkiln"]
-COMMANDS = ["sim", "generate", "synth", "run", "perplexity", "spconv", "quantize",
-            "formats", "init", "schema", "presets", "bench", "doctor"]
+COMMANDS = ["sim", "generate", "synth", "estimate", "sweep", "calibrate", "assign", "reproduce", "run",
+            "perplexity", "spconv", "quantize", "formats", "init", "schema", "presets", "bench", "doctor"]
 
 
 def output_of(capsys, *arguments: str) -> str:

@@ -1,0 +1,69 @@
+"""Where tasks run: processes that end with this one, or a Dask cluster."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from typing import Any
+
+from ..models.errors import FAILED, MISSING_TOOL, BitkilnError
+
+__all__ = ["dask_workers", "local_workers"]
+
+WATCH_SECONDS = 0.5
+DASK_SECONDS = 10
+
+
+def local_workers(jobs: int) -> ProcessPoolExecutor:
+    """``jobs`` processes of this machine."""
+    return ProcessPoolExecutor(jobs, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed says nothing, and its workers would wait for tasks for ever."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def dask_workers(address: str) -> Executor:
+    """The workers of a Dask cluster.
+
+    Raises
+    ------
+    BitkilnError
+        Exit code 3 without the package, 1 where no scheduler answers.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise BitkilnError("Dask is not installed", where="--dask", got=address, exit_code=MISSING_TOOL,
+                           help="pip install 'bitkiln[dask]'") from None
+    try:
+        client = Client(address, timeout=DASK_SECONDS)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise BitkilnError("no Dask scheduler answers", where="--dask", got=address, expected="tcp://HOST:PORT",
+                           help=str(error).split("\n")[0][:100], exit_code=FAILED) from None
+    return _DaskWorkers(client)
+
+
+class _DaskWorkers(Executor):
+    """Dask's own executor leaves its connection open."""
+
+    def __init__(self, client: Any):
+        self._client, self._pool = client, client.get_executor()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        return self._pool.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._pool.shutdown(wait=wait)
+        self._client.close()
