@@ -21,7 +21,7 @@ from bitkiln.store import Store
 COMMAND = "make bench SUITE=pareto ONLY=area_error"
 SEED = 3
 AGAIN = 6
-FRESH, FRESH_SEED = 40, 11
+FRESH, FRESH_SEED = 40, 12
 TARGETS = {("pe", "held_out", "mean"): 3.0, ("pe", "held_out", "worst"): 10.0, ("array", "held_out", "mean"): 5.0,
            ("core", "held_out", "mean"): 5.0, ("pe", "format_left_out", "mean"): 10.0}
 LABELS = {"pe": "one PE", "array": "arrays", "core": "cores", "held_out": "held back",

@@ -272,7 +272,12 @@ def _encode(design: DotDesign) -> Counts:
     found = {f"encode:{fmt.family}": 1.0, f"encode:{fmt.family}_width": float(width),
              "encode:flags": float(design.has_nan + 2 * design.has_inf)}
     if fmt.family == "int":
-        found["encode:int_kept"] = float(max(width + min(design.product_exponent, 0), fmt.bits))
+        # One rounding adder where bits are dropped, and two comparisons of what lies above the code's own bits.
+        drop = max(-design.product_exponent, 0)
+        kept = max(width - drop, 1) + (drop > 0)
+        found |= {"encode:int_kept": float(max(width - drop, fmt.bits)),
+                  "encode:int_round": float(_chain(kept) * (drop > 0)),
+                  "encode:int_compare": float(2 * _chain(kept - fmt.bits + 1))}
     elif fmt.family == "posit":
         # Magnitude classes of the sum that have codes of their own, and the network that places their bits.
         scale, unit = (fmt.bits - 2) << fmt.es, design.product_exponent
