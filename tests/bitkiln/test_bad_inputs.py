@@ -232,7 +232,7 @@ CASES = [
          "help: did you mean dot_unit?"),
     Case("unknown command", "simulate fp4", 2,
          "error: unknown command at bitkiln: got 'simulate', expected a command\n"
-         "help: did you mean sim, quantize? see `bitkiln --help`"),
+         "help: did you mean estimate, sim, quantize? see `bitkiln --help`"),
     Case("unknown option", "sim fp4 --lane 4", 2,
          "error: unknown option at bitkiln sim: got '--lane', expected an option of this command\n"
          "help: did you mean --lanes, --pipeline, --images? see `bitkiln sim --help`"),
