@@ -25,8 +25,6 @@ OPTIONS = $(if $(MODES),--modes "$$MODES") $(if $(ROWS),--rows "$$ROWS") $(if $(
           $(if $(ACCUMULATOR),--accumulator "$$ACCUMULATOR") $(if $(PIPELINE),--pipeline "$$PIPELINE") \
           $(if $(SEED),--seed "$$SEED") $(ARGS)
 
-SPACE ?= formats
-
 .PHONY: help sim check-sim pareto test test-full mutate bench lint typecheck doctor constraints clean
 .DELETE_ON_ERROR:
 
@@ -45,7 +43,7 @@ check-sim:
 	  echo "help: for example make sim PE=fp4" >&2; exit 2; fi
 
 pareto: $(STAMP)-explore $(STAMP)-words ## (SPACE=formats or FILE.yaml) accuracy, area and cycles of a design space, with an interactive report
-	@$(RUN) sweep "$$SPACE" $(ARGS)
+	@$(RUN) sweep "$${SPACE:-formats}" $(ARGS)
 
 test: $(STAMP)-test ## the test suite (about 20 minutes on two cores)
 	@$(PY) -m pytest -n 2 --dist loadscope $(ARGS)
