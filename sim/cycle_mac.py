@@ -209,19 +209,7 @@ def _weight_pass(products: WeightProducts, mode: Mode, a: np.ndarray, w: np.ndar
                  carried: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """``result`` in every cycle of a pass, and its last rows."""
     rows, late = products.unit.design.rows, weight_latency(products.unit.design)
-    length = rows + len(a) + late + 1
-    vectors = slice(rows, rows + len(a))
-    port_a, port_w = np.zeros((length, rows), np.uint16), np.zeros((length, w.shape[0]), np.uint16)
-    load, en, swap = (np.zeros(length, bool) for _ in range(3))
-    port_w[:rows], load[:rows] = w.T[::-1], True
-    port_a[vectors], en[vectors], swap[rows] = a, True, True
-    start: np.ndarray | int = 0
-    if carried is not None:
-        start = np.zeros((length, *carried.shape[1:]), carried.dtype)
-        start[vectors] = carried
-    out = products.model.run({"a": pack_lanes(port_a, WORD_BITS), "w": pack_lanes(port_w, WORD_BITS),
-                              "mode": products.pe.index(mode), "en": en, "swap": swap, "load": load, "i": start},
-                             ["result"])["result"]
+    out = products.drive(mode, a, w, carried, rows + len(a) + late + 1)
     return out, out[rows + late - 1:rows + late - 1 + len(a)]
 
 

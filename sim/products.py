@@ -197,9 +197,9 @@ class WeightProducts(Products):
         return join[0], {flag: np.concatenate([flags[flag] for _, flags in parts], axis=1)[:, :len(w)]
                          for flag in self.pe.flags}
 
-    def _pass(self, mode: Mode, a: np.ndarray, w: np.ndarray, carried: np.ndarray | None) -> np.ndarray:
-        rows, latency = self.unit.design.rows, self.unit.latency
-        length = rows + len(a) + latency
+    def drive(self, mode: Mode, a: np.ndarray, w: np.ndarray, carried: np.ndarray | None, length: int) -> np.ndarray:
+        """``result`` in each of ``length`` cycles of a pass: weights, then vectors, with the sums ``carried``."""
+        rows = self.unit.design.rows
         vectors = slice(rows, rows + len(a))
         port_a, port_w = np.zeros((length, rows), np.uint16), np.zeros((length, w.shape[0]), np.uint16)
         load, en, swap = (np.zeros(length, bool) for _ in range(3))
@@ -210,9 +210,14 @@ class WeightProducts(Products):
         if carried is not None:
             start = np.zeros((length, *carried.shape[1:]), carried.dtype)
             start[vectors] = carried
-        out = self.model.run({"a": pack_lanes(port_a, WORD_BITS), "w": pack_lanes(port_w, WORD_BITS),
-                              "mode": self.pe.index(mode), "en": en, "swap": swap, "load": load, "i": start},
-                             ["result"])["result"]
+        return self.model.run({"a": pack_lanes(port_a, WORD_BITS), "w": pack_lanes(port_w, WORD_BITS),
+                               "mode": self.pe.index(mode), "en": en, "swap": swap, "load": load, "i": start},
+                              ["result"])["result"]
+
+    def _pass(self, mode: Mode, a: np.ndarray, w: np.ndarray, carried: np.ndarray | None) -> np.ndarray:
+        rows, latency = self.unit.design.rows, self.unit.latency
+        length = rows + len(a) + latency
+        out = self.drive(mode, a, w, carried, length)
         self.cycles += length
         first = rows + latency - 1
         return out[first:first + len(a)]

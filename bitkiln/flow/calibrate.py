@@ -11,7 +11,6 @@ import io
 import json
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,11 @@ from ..models.cost.calibration import Run, fit_technology, measured, measured_de
 from ..models.design.checks import check_choice
 from ..models.errors import BitkilnError
 from ..store import Store
-from .pnr import place_and_route
+from .pnr import clock_port, place_and_route
 from .samples import Sample, samples
 from .synth import read_liberty, synthesise
 from .targets import get_target
-from .workers import local_workers
+from .workers import finished, local_workers
 
 __all__ = ["calibrate_technology", "fit_rows", "measure_all", "measure_sample", "read_table", "write_table"]
 
@@ -41,7 +40,8 @@ def measure_sample(sample: Sample, target: str, liberty: Sequence[Path] = (), bo
     from ..hw.emit import to_verilog
 
     resolved = sample.resolve()
-    verilog = to_verilog(resolved.component(), resolved.name)
+    component = resolved.component()
+    verilog = to_verilog(component, resolved.name)
     row: dict[str, Any] = {"id": sample.digest, "part": sample.part, "check": int(sample.check),
                            "keys": json.dumps(sample.keys, sort_keys=True)}
     if liberty:
@@ -51,11 +51,9 @@ def measure_sample(sample: Sample, target: str, liberty: Sequence[Path] = (), bo
         found = synthesise(verilog, resolved.name, target, keep=keep)
     row |= {metric.name: metric.value for metric in found.metrics}
     if seeds and sample.part == "pe":
-        roles = getattr(resolved.component(), "port_roles", {})
-        clock = next((name for name, role in roles.items() if role == "clock"), "clk")
         try:
-            placed = place_and_route(verilog, resolved.name, target, seeds=range(1, seeds + 1), clock=clock,
-                                     keep=keep)
+            placed = place_and_route(verilog, resolved.name, target, seeds=range(1, seeds + 1),
+                                     clock=clock_port(component), keep=keep)
             row["fmax"] = placed["fmax"]
         except BitkilnError:        # larger than the device: the row has no clock
             row["fmax"] = None
@@ -70,16 +68,10 @@ def measure_all(wanted: Sequence[Sample], target: str, liberty: Sequence[Path] =
     rows: dict[str, dict[str, Any]] = {}
     progress("synthesis", 0, len(wanted))
     with local_workers(jobs) as pool:
-        running = [pool.submit(measure_sample, sample, target, liberty, booth, seeds) for sample in wanted]
-        try:
-            for future in as_completed(running):
-                row = future.result()
-                rows[row["id"]] = row
-                progress("synthesis", len(rows), len(wanted))
-        except BaseException:
-            for future in running:
-                future.cancel()
-            raise
+        running = {pool.submit(measure_sample, sample, target, liberty, booth, seeds): sample for sample in wanted}
+        for sample, row in finished(running):
+            rows[sample.digest] = row
+            progress("synthesis", len(rows), len(wanted))
     return [rows[sample.digest] for sample in wanted]
 
 

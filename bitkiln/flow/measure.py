@@ -10,7 +10,7 @@ from ..config import Resolved
 from ..files import write_atomically
 from ..models.errors import MISSING_TOOL, BitkilnError
 from .metrics import Metric, Metrics
-from .pnr import place_and_route
+from .pnr import clock_port, place_and_route
 from .synth import read_liberty, refuse_cell_options, synthesise
 from .targets import get_target
 
@@ -65,8 +65,7 @@ def measure(resolved: Resolved, *, target: str | None = None, liberty: Sequence[
     progress(f"emitting {resolved.name}")
     component = resolved.component()
     verilog = to_verilog(component, resolved.name)
-    roles = getattr(component, "port_roles", {})
-    clock = next((name for name, role in roles.items() if role == "clock"), "clk")
+    clock = clock_port(component)
     progress(f"synthesis for {target}")
     if asic:
         parts = [synthesise(verilog, resolved.name, "asic", booth=booth, liberty=list(liberty), period_ps=period_ps,

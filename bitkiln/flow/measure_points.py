@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config_sweep import Point, Space
-from ..models.cost.area import FPGA_WEIGHTS, Technology, technology
+from ..models.cost.area import FPGA_WEIGHTS, Technology, fpga_family, technology
 from ..models.cost.calibration import measured
 from ..models.cost.mapping import layer_modes
 from ..models.errors import MISSING_TOOL, BitkilnError
@@ -66,7 +66,7 @@ def measure_rows(rows: Sequence[dict[str, Any]], points: Sequence[Point], space:
 
 def check_liberty(tech: Technology, liberty: Sequence[Path]) -> None:
     """Raise where a technology's synthesis needs a liberty file that is not the given one."""
-    if tech.name.split("+")[0] in FPGA_WEIGHTS:
+    if fpga_family(tech.name):
         return
     if not liberty:
         raise BitkilnError("missing option", where="--liberty", expected=f"the liberty file of {tech.name} "

@@ -22,7 +22,7 @@ from .metrics import Metric, Metrics
 from .targets import PARTS, get_target
 from .tools import run_tool, run_yosys, scratch
 
-__all__ = ["DENSE_CELLS", "ROUTING", "chosen_routing", "place_and_route", "wrapper"]
+__all__ = ["DENSE_CELLS", "ROUTING", "chosen_routing", "clock_port", "place_and_route", "wrapper"]
 
 # The tool optimises towards this clock; above what any unit reaches, so that it never stops early.
 GOAL_MHZ = 400
@@ -93,6 +93,12 @@ def wrapper(top: str, ports: Sequence[tuple[str, str, int]], clock: str = "clk",
     else:
         wire.append(f"  always @(posedge {clock}) begin i_q <= i; o <= o_d; end")
     return "\n".join([*wire, f"  {top} unit ({', '.join(connections)});", "endmodule", ""])
+
+
+def clock_port(component: Any) -> str:
+    """Name of a component's clock input: ``clk`` where it says nothing of its ports' roles."""
+    roles = getattr(component, "port_roles", {})
+    return next((name for name, role in roles.items() if role == "clock"), "clk")
 
 
 def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequence[int] = (1, 2, 3, 4, 5),

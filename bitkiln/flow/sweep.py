@@ -11,7 +11,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import Executor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,14 @@ from ..config import Resolved
 from ..config_sweep import METRICS, Point, Space
 from ..models.cost.area import technology
 from ..models.cost.estimate import Estimate, Quantity
-from ..models.cost.mapping import choices
+from ..models.cost.mapping import assigned, choices
 from ..models.errors import BitkilnError
 from ..models.formats import get_format
 from ..models.workloads.accuracy import accuracy
 from ..store import Store, content_key, store
 from .energy import mac_energy
 from .estimates import estimate_any
-from .workers import dask_workers, local_workers
+from .workers import dask_workers, finished, local_workers
 
 __all__ = ["SCHEMA", "evaluate", "executor", "fronts", "run_sweep", "run_tasks"]
 
@@ -97,8 +97,7 @@ def formats_of(resolved: Resolved, assignment: dict[str, str] | None, network: s
     layers = get_workload(network).layers
     chosen = {}
     for layer in layers:
-        mode = assignment.get(layer.name, assignment.get(layer.layer_class, assignment.get("default", names[0])))
-        chosen[layer.name.split(".")[-1]] = mode
+        chosen[layer.name.split(".")[-1]] = assigned(layer, assignment) or names[0]
     return json.dumps(next(iter(chosen.values()))) if len(set(chosen.values())) == 1 else \
         json.dumps(chosen, sort_keys=True)
 
@@ -107,30 +106,23 @@ def run_tasks(tasks: Sequence[tuple[str, dict[str, Any]]], run: Callable[..., An
               workers: Callable[[], Executor], progress: Callable[[str, int, int], None]) -> dict[str, Any]:
     """Results by key; those in the store are not computed again, new ones are stored as soon as they are there."""
     found: dict[str, Any] = {}
-    missing: list[tuple[str, dict[str, Any]]] = []
-    for key, inputs in tasks:
-        if key in found or any(key == other for other, _ in missing):
-            continue
+    missing: dict[str, dict[str, Any]] = {}
+    for key, inputs in dict(tasks).items():
         kept = keep.get(key)
         if kept is None:
-            missing.append((key, inputs))
+            missing[key] = inputs
         else:
             found[key] = kept
     total = len(found) + len(missing)
     progress(kind, len(found), total)
     if missing:
         with workers() as pool:
-            running = {pool.submit(run, **inputs["arguments"]): (key, inputs) for key, inputs in missing}
-            try:
-                for future in as_completed(running):
-                    key, inputs = running[future]
-                    found[key] = future.result()
-                    keep.put(key, kind, {**inputs["arguments"], "sources": inputs["sources"]}, found[key])
-                    progress(kind, len(found), total)
-            except BaseException:
-                for future in running:
-                    future.cancel()
-                raise
+            running = {pool.submit(run, **inputs["arguments"]): key for key, inputs in missing.items()}
+            for key, result in finished(running):
+                found[key] = result
+                inputs = missing[key]
+                keep.put(key, kind, {**inputs["arguments"], "sources": inputs["sources"]}, result)
+                progress(kind, len(found), total)
     return found
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from typing import Any, TypeVar
 
 from ..models.errors import FAILED, MISSING_TOOL, BitkilnError
 
-__all__ = ["dask_workers", "local_workers"]
+__all__ = ["dask_workers", "finished", "local_workers"]
 
+T = TypeVar("T")
 WATCH_SECONDS = 0.5
 DASK_SECONDS = 10
 
@@ -20,6 +21,16 @@ DASK_SECONDS = 10
 def local_workers(jobs: int) -> ProcessPoolExecutor:
     """``jobs`` processes of this machine."""
     return ProcessPoolExecutor(jobs, initializer=_end_with_parent)
+
+
+def finished(running: Mapping[Future, T]) -> Iterator[tuple[T, Any]]:
+    """What each task is about and its result, as they end; the others are cancelled where one fails."""
+    try:
+        for future in as_completed(running):
+            yield running[future], future.result()
+    finally:
+        for future in running:
+            future.cancel()
 
 
 def _end_with_parent() -> None:

@@ -18,20 +18,26 @@ from ..errors import BitkilnError, nearest
 from .area_blocks import design_blocks
 from .fit import Block, LinearModel, Prediction
 
-__all__ = ["AreaEstimate", "Technology", "area_estimate", "for_metric", "metrics_of", "predict", "technology",
-           "technology_names"]
+__all__ = ["AreaEstimate", "Technology", "area_estimate", "for_metric", "fpga_family", "metrics_of",
+           "predict", "technology", "technology_names"]
 
 TECH = Path(__file__).with_name("tech")
 SCHEMA = "bitkiln.tech/1"
 # Cells that each metric of an FPGA's netlist stands for in one figure: a CCU2C takes the place of two LUT4.
 FPGA_WEIGHTS = {"ecp5": {"lut": 1, "carry": 2}, "ice40": {"lut": 1}, "xilinx": {"lut": 1}}
-FPGA_METRICS = {"ecp5": ("lut", "carry", "ff"), "ice40": ("lut", "carry", "ff"), "xilinx": ("lut", "carry", "ff")}
+FPGA_METRICS = ("lut", "carry", "ff")
 ASIC_METRICS = ("logic", "registers")
+
+
+def fpga_family(name: str) -> str | None:
+    """The FPGA family of a technology called ``name`` (``ecp5``, ``ecp5+mine``); None for standard cells."""
+    family = name.split("+")[0]
+    return family if family in FPGA_WEIGHTS else None
 
 
 def metrics_of(name: str) -> tuple[str, ...]:
     """What is fitted for a technology: cells of an FPGA, or areas of logic and of flip-flops [um2]."""
-    return FPGA_METRICS.get(name.split("+")[0], ASIC_METRICS)
+    return FPGA_METRICS if fpga_family(name) else ASIC_METRICS
 
 
 def _matters(name: str, metric: str) -> bool:

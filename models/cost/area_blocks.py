@@ -51,8 +51,7 @@ def _edge(design: MorphableDesign) -> Counts:
         return {f"edge:{_names(design)}": 1.0, f"edge:{_names(design)} chain": 1.0}
     if len(design.modes) == 1:
         return {}
-    gated = sum(mode.lanes * (mode.activation.bits + mode.weight.bits) for mode in design.modes)
-    return {"edge:gates": gated / 2}
+    return {"edge:gates": _word_bits(design)}
 
 
 def _word_bits(design: MorphableDesign) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..design import DotDesign
-from .area import FPGA_WEIGHTS, Technology, for_metric, metrics_of
+from .area import FPGA_WEIGHTS, Technology, for_metric, fpga_family, metrics_of
 from .area_blocks import design_blocks
 from .delay import fit_delay
 from .fit import Block, LinearModel, fit_linear, relative_errors
@@ -58,7 +58,7 @@ def measured_delay(row: Mapping[str, Any]) -> float | None:
 
 def measured(row: Mapping[str, str], name: str) -> dict[str, float]:
     """Metrics of a table's row, as a technology's models take them."""
-    if name.split("+")[0] in FPGA_WEIGHTS:
+    if fpga_family(name):
         return {metric: float(row[metric] or 0) for metric in metrics_of(name)}
     registers = float(row["area_sequential"] or 0)
     return {"logic": float(row["area"]) - registers, "registers": registers}
@@ -107,8 +107,8 @@ def fit_technology(name: str, device: str, runs: Sequence[Run], provenance: Mapp
         Kept with the result.
     """
     metrics = metrics_of(name)
-    fpga = name.split("+")[0] in FPGA_WEIGHTS
-    weights = FPGA_WEIGHTS.get(name.split("+")[0], {"logic": 1, "registers": 1})
+    fpga = fpga_family(name)
+    weights = FPGA_WEIGHTS[fpga] if fpga else {"logic": 1, "registers": 1}
     floor = CELL_FLOOR
     if not fpga:        # in the area of as many cells
         floor *= float(np.median([sum(run.values.values()) for run in runs if run.part == "pe"])) / 200
@@ -123,11 +123,12 @@ def fit_technology(name: str, device: str, runs: Sequence[Run], provenance: Mapp
             errors[each] = {"held_out": _errors(table.area(models, held), table.total[held])} | {
                 f"held_out_{metric}": _errors(table.predict(models, metric, held), table.costs[metric][held])
                 for metric in metrics if (table.costs[metric][held] > 0).all()}
-    new = _without_format(table, index, part, metrics)
     pe = index[part == "pe"]
+    new = _left_out(table, pe, np.array([getattr(run.design, "pe_name", "") for run in runs]), metrics)
     total = sum((weight * new[metric][pe] for metric, weight in weights.items()), np.zeros(len(pe)))
     errors.setdefault("pe", {})["format_left_out"] = _errors(total, table.total[pe])
-    folds = _folds(table, index, metrics)
+    fold = np.random.default_rng(SEED).permutation(len(index)) % FOLDS
+    folds = _left_out(table, index, fold, metrics)
     for metric in metrics:
         cost = table.costs[metric]
         models[metric] = replace(models[metric], error_known=_quantile(folds[metric], cost),
@@ -145,28 +146,15 @@ def _quantile(predicted: np.ndarray, wanted: np.ndarray) -> float:
     return relative_errors(predicted[known], wanted[known])["p95"]
 
 
-def _without_format(table: _Table, index: np.ndarray, part: np.ndarray, metrics: Sequence[str]
-                    ) -> dict[str, np.ndarray]:
-    """Every unit by a model that has never seen its pair of formats."""
-    pairs = np.array([getattr(run.design, "pe_name", "") for run in table.runs])
-    units = part == "pe"
-    found = {metric: np.full(len(index), np.nan) for metric in metrics}
-    for pair in dict.fromkeys(pairs[units]):
-        held = index[units & (pairs == pair)]
-        models = table.fit(index[units & (pairs != pair)], metrics)
+def _left_out(table: _Table, chosen: np.ndarray, groups: np.ndarray, metrics: Sequence[str]) -> dict[str, np.ndarray]:
+    """Each of the chosen runs by a model fitted to those of them that are not in its group; NaN for all others.
+
+    ``groups`` has the group of every run: its pair of formats, or the tenth of the table that it is in.
+    """
+    found = {metric: np.full(len(table.runs), np.nan) for metric in metrics}
+    for group in np.unique(groups[chosen]):
+        inside = groups[chosen] == group
+        models = table.fit(chosen[~inside], metrics)
         for metric in metrics:
-            found[metric][held] = table.predict(models, metric, held)
-    return found
-
-
-def _folds(table: _Table, index: np.ndarray, metrics: Sequence[str]) -> dict[str, np.ndarray]:
-    """Every run by a model that was fitted without the tenth of the table that it is in."""
-    fold = np.random.default_rng(SEED).permutation(len(index)) % FOLDS
-    found = {metric: np.full(len(index), np.nan) for metric in metrics}
-    for number in range(FOLDS):
-        held = index[fold == number]
-        if len(held):
-            models = table.fit(index[fold != number], metrics)
-            for metric in metrics:
-                found[metric][held] = table.predict(models, metric, held)
+            found[metric][chosen[inside]] = table.predict(models, metric, chosen[inside])
     return found

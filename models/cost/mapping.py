@@ -6,7 +6,7 @@ equal the RTL (`cycles`, `mac_cycles`, `llm_engine`). What is known before the r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,8 +21,8 @@ from .cycles import matmul_cycles, panel_beats
 from .llm_engine import channel_cycles
 from .mac_cycles import DotJob, array_total, dot_total, pe_total, weight_total
 
-__all__ = ["Mapped", "ORDERS", "choices", "core_jobs", "layer_modes", "map_layer", "operand_bits", "peak_macs",
-           "port_bytes"]
+__all__ = ["Mapped", "ORDERS", "assigned", "choices", "core_jobs", "layer_modes", "map_layer", "operand_bits",
+           "peak_macs", "port_bytes"]
 
 ORDERS = ("a", "w")
 
@@ -180,9 +180,7 @@ def _serial(design: BitSerialDesign, layer: LayerShape, weight: WeightType) -> M
 
 def choices(design: object) -> tuple[str, ...]:
     """Names of what a layer may be computed in: modes, or weight types of a bit-serial array."""
-    if isinstance(design, MatmulDesign):
-        return tuple(mode.name for mode in design.pe.modes)
-    if isinstance(design, ArrayDesign):
+    if isinstance(design, (MatmulDesign, ArrayDesign)):
         return tuple(mode.name for mode in design.pe.modes)
     if isinstance(design, MorphableDesign):
         return tuple(mode.name for mode in design.modes)
@@ -202,6 +200,15 @@ def _chosen(design: object, name: str | None, where: str) -> str:
         raise BitkilnError("the design has no such mode", where=where, got=name, expected=" or ".join(names),
                            help=nearest(name, names))
     return name
+
+
+def _weight(design: BitSerialDesign, name: str) -> WeightType:
+    return next(weight for weight in design.weights if weight.name == name)
+
+
+def assigned(layer: LayerShape, assignment: Mapping[str, str]) -> str | None:
+    """Mode that an assignment gives a layer: by its name, its class or ``default``; None where by none."""
+    return assignment.get(layer.name, assignment.get(layer.layer_class, assignment.get("default")))
 
 
 def map_layer(design: object, layer: LayerShape, mode: str | None = None) -> Mapped:
@@ -224,22 +231,20 @@ def map_layer(design: object, layer: LayerShape, mode: str | None = None) -> Map
     if isinstance(design, DotDesign):
         return _unit(design, layer)
     assert isinstance(design, BitSerialDesign)
-    return _serial(design, layer, next(weight for weight in design.weights if weight.name == mode))
+    return _serial(design, layer, _weight(design, mode))
 
 
 def peak_macs(design: object, mode: str | None = None) -> float:
     """Products in a cycle at full use; of a bit-serial array those of a weight type's terms."""
     mode = _chosen(design, mode, "mode")
-    if isinstance(design, MatmulDesign):
-        return design.rows * design.columns * design.pe.modes[design.pe.index(mode)].lanes
-    if isinstance(design, ArrayDesign):
+    if isinstance(design, (MatmulDesign, ArrayDesign)):
         return design.rows * design.columns * design.pe.modes[design.pe.index(mode)].lanes
     if isinstance(design, MorphableDesign):
         return design.modes[design.index(mode)].lanes
     if isinstance(design, DotDesign):
         return design.lanes
     assert isinstance(design, BitSerialDesign)
-    weight = next(weight for weight in design.weights if weight.name == mode)
+    weight = _weight(design, mode)
     return design.rows * design.columns * design.lanes / weight.terms
 
 
@@ -256,7 +261,7 @@ def port_bytes(design: object, mode: str | None = None) -> dict[str, float]:
     if isinstance(design, DotDesign):
         return {"a": design.lanes * design.activation.bits / 8, "w": design.lanes * design.weight.bits / 8}
     assert isinstance(design, BitSerialDesign)
-    weight = next(weight for weight in design.weights if weight.name == mode)
+    weight = _weight(design, mode)
     return {"a": design.rows * design.lanes * design.activation.bits / 8 / weight.terms,
             "w": design.columns * design.lanes * weight.bits / 8 / weight.terms}
 
@@ -265,7 +270,7 @@ def operand_bits(design: object, mode: str | None = None) -> tuple[float, float]
     """Bits of an activation and of a weight in memory, group scales included where the engine has groups."""
     mode = _chosen(design, mode, "mode")
     if isinstance(design, BitSerialDesign):
-        weight = next(weight for weight in design.weights if weight.name == mode)
+        weight = _weight(design, mode)
         scale = 8 if design.scale.startswith("uint") else 16
         return design.activation.bits, weight.bits + scale / design.group
     if isinstance(design, DotDesign):
@@ -287,6 +292,4 @@ def layer_modes(design: object, layers: tuple[LayerShape, ...], assignment: dict
             raise BitkilnError("no such layer or layer class", where="assignment", got=key,
                                expected=", ".join(sorted(names)), help=nearest(key, names))
     for layer in layers:
-        given = assignment or {}
-        found = given.get(layer.name, given.get(layer.layer_class, given.get("default")))
-        yield layer, _chosen(design, found, f"layer {layer.name}")
+        yield layer, _chosen(design, assigned(layer, assignment or {}), f"layer {layer.name}")
