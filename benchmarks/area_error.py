@@ -13,8 +13,8 @@ import numpy as np
 
 from bitkiln.flow.calibrate import fit_rows, measure_sample, read_table
 from bitkiln.flow.samples import drawn_units, samples
-from bitkiln.models.cost.area import FPGA_WEIGHTS, TECH, area_estimate, metrics_of, technology, technology_names
-from bitkiln.models.cost.calibration import measured
+from bitkiln.models.cost.area.area import FPGA_WEIGHTS, TECH, area_estimate, metrics_of, technology, technology_names
+from bitkiln.models.cost.area.calibration import measured
 from bitkiln.report.table import Row
 from bitkiln.store import Store
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bitkiln.hw.dequant.array import BitSerialArray
-from bitkiln.models.cost.bitserial import closed_form, event_cycles, pipeline_depth
+from bitkiln.models.cost.cycles.bitserial import closed_form, event_cycles, pipeline_depth
 from bitkiln.models.design.bitserial import BitSerialDesign
 from bitkiln.models.golden.bitserial import GroupStream
 from bitkiln.report.table import Row

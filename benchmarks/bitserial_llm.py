@@ -3,7 +3,8 @@
     python benchmarks/bitserial_llm.py [--pe-um2 1234 --technology "28 nm"] [-o FILE]
 
 Prints tables and writes JSON (build/benchmarks/bitserial_llm.json by default). The arrays of others are literature
-(28 nm, 1 GHz); ours is the closed form of its RTL's cycles. See `models/cost/llm_compare.py` for the two accountings.
+(28 nm, 1 GHz); ours is the closed form of its RTL's cycles. See
+`models/cost/llm/llm_compare.py` for the two accountings.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bitkiln.files import write_atomically
-from bitkiln.models.cost.llm_arrays import ARRAYS, LlmArray, Memory, area_ratio
-from bitkiln.models.cost.llm_compare import PROMPT, TASKS, Comparison, compare, contenders, phase_cost
-from bitkiln.models.cost.llm_engine import engine_array
-from bitkiln.models.cost.llm_published import CYCLES, DRAM_UJ, MEANS, PAPER_GENERATED
-from bitkiln.models.cost.llm_shapes import LLMS
+from bitkiln.models.cost.llm.llm_arrays import ARRAYS, LlmArray, Memory, area_ratio
+from bitkiln.models.cost.llm.llm_compare import PROMPT, TASKS, Comparison, compare, contenders, phase_cost
+from bitkiln.models.cost.llm.llm_engine import engine_array
+from bitkiln.models.cost.llm.llm_published import CYCLES, DRAM_UJ, MEANS, PAPER_GENERATED
+from bitkiln.models.cost.llm.llm_shapes import LLMS
 from bitkiln.models.errors import BitkilnError
 from bitkiln.report.table import Row, print_targets
 

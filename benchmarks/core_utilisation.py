@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bitkiln.models.cost.cycles import matmul_cycles
+from bitkiln.models.cost.cycles.cycles import matmul_cycles
 from bitkiln.models.design import ArrayDesign, Job, MatmulDesign, MorphableDesign
 from bitkiln.models.design.registers import core_registers
 from bitkiln.models.golden.matmul import matmul

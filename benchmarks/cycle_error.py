@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bitkiln.hw.dequant.core import DequantCore
 from bitkiln.hw.spconv.engine import SpConvEngine
-from bitkiln.models.cost.roofline import decode_intensity
+from bitkiln.models.cost.cycles.roofline import decode_intensity
 from bitkiln.models.design.dequant import DequantJob
 from bitkiln.models.errors import BitkilnError
 from bitkiln.report.table import Row

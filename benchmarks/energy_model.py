@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
-from bitkiln.models.cost.energy import energy_features, energy_samples, held_out_errors, sky130_model
-from bitkiln.models.cost.sram import QUANTITIES, sram_errors, sram_table
+from bitkiln.models.cost.energy.energy import energy_features, energy_samples, held_out_errors, sky130_model
+from bitkiln.models.cost.energy.sram import QUANTITIES, sram_errors, sram_table
 from bitkiln.report.table import Row
 
 COMMAND = "make bench SUITE=pareto ONLY=energy_model"

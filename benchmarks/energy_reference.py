@@ -23,7 +23,7 @@ from bitkiln.flow.gate_sim import pack_bits
 from bitkiln.flow.gates import gate_netlist
 from bitkiln.flow.metrics import Metrics
 from bitkiln.flow.power import netlist_energy
-from bitkiln.models.cost.traces import trace_codes
+from bitkiln.models.cost.energy.traces import trace_codes
 from bitkiln.models.formats import get_format
 from bitkiln.report.table import Row
 

@@ -7,8 +7,8 @@ import time
 import numpy as np
 
 from bitkiln.flow.samples import PAIRS
-from bitkiln.models.cost.area import area_estimate, technology_names
-from bitkiln.models.cost.grid import unit_grid
+from bitkiln.models.cost.area.area import area_estimate, technology_names
+from bitkiln.models.cost.area.grid import unit_grid
 from bitkiln.models.cost.mapping import map_layer
 from bitkiln.models.design import Accumulator, DotDesign
 from bitkiln.models.workloads.shapes_registry import get_workload

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bitkiln.models.cost.gather import GatherIdeal, gather_cycles, gather_ideal, lane_loads
+from bitkiln.models.cost.spconv.gather import GatherIdeal, gather_cycles, gather_ideal, lane_loads
 from bitkiln.models.design.spconv import GatherDesign
 from bitkiln.report.table import Row
 from bitkiln.sim.gather_check import random_work

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bitkiln.models.cost.map_baselines import MapCost, all_costs, pyramid
+from bitkiln.models.cost.spconv.map_baselines import MapCost, all_costs, pyramid
 from bitkiln.models.golden.spconv import Cloud, build_tree, canonicalise
 from bitkiln.models.workloads.pointcloud import PointCloud, read_points
 from bitkiln.models.workloads.scenes import depth_scene, lidar_scene

@@ -24,7 +24,7 @@ from bitkiln.hw.spconv.descent import ParityDescent
 from bitkiln.hw.spconv.layouts import key_layout, row_layout
 from bitkiln.hw.spconv.table import VoxelTable
 from bitkiln.hw.spconv.tree import TreeStore
-from bitkiln.models.cost.map_baselines import table_cycles
+from bitkiln.models.cost.spconv.map_baselines import table_cycles
 from bitkiln.models.design.spconv import MapDesign, TableDesign
 from bitkiln.models.golden.spconv import build_tree, decode_keys, submanifold
 from bitkiln.models.golden.voxel_table import table_words, windows

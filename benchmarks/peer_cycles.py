@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bitkiln.models.cost.cycles import matmul_cycles
+from bitkiln.models.cost.cycles.cycles import matmul_cycles
 from bitkiln.models.cost.mapping import map_layer, peak_macs
 from bitkiln.models.cost.peers import FIGURES, peer_layers
 from bitkiln.models.design import Accumulator, ArrayDesign, Job, MatmulDesign, MorphableDesign

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from bitkiln.models.cost.schedule import POLICIES, Graph, baseline, check_plan, schedule
+from bitkiln.models.cost.schedule.schedule import POLICIES, Graph, baseline, check_plan, schedule
 from bitkiln.models.workloads.operator_graphs import GRAPHS
 from bitkiln.report.table import Row
 

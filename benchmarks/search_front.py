@@ -16,7 +16,7 @@ import numpy as np
 from bitkiln.config_sweep import Point, Space, load_space
 from bitkiln.flow.search import nsga2, sample
 from bitkiln.flow.sweep import formats_of
-from bitkiln.models.cost.area import Technology, area_estimate, technology
+from bitkiln.models.cost.area.area import Technology, area_estimate, technology
 from bitkiln.models.workloads.accuracy import accuracy
 from bitkiln.report.table import Row
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from bitkiln.flow.spconv import network_codes, sized_design
-from bitkiln.models.cost.spconv_core import layer_cost
-from bitkiln.models.cost.weight_cache import compare, demands, plane_uses
+from bitkiln.models.cost.spconv.spconv_core import layer_cost
+from bitkiln.models.cost.spconv.weight_cache import compare, demands, plane_uses
 from bitkiln.models.golden.spconv import build_tree, canonicalise, encode_keys, submanifold
 from bitkiln.models.workloads.spconv_nets import network, run_network
 from bitkiln.models.workloads.voxelise import voxelise

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .models.cost.memory import Hierarchy, MemoryTier
-from .models.cost.memory_tiers import dram_tier, sram_tier
+from .models.cost.memory.memory import Hierarchy, MemoryTier
+from .models.cost.memory.memory_tiers import dram_tier, sram_tier
 from .models.errors import BitkilnError
 from .sweep_schema import MemoryConfig, raise_all, validate
 from .yamlfile import Document, read_yaml

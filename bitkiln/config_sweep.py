@@ -18,9 +18,9 @@ from typing import Any
 from .config import Resolved, load_design
 from .config_memory import default_memory, load_memory, memory_of
 from .engines import engine
-from .models.cost.area import technology
+from .models.cost.area.area import technology
 from .models.cost.mapping import choices, layer_modes
-from .models.cost.memory import Hierarchy
+from .models.cost.memory.memory import Hierarchy
 from .models.errors import BitkilnError, nearest
 from .models.workloads.accuracy import NETWORKS
 from .models.workloads.shapes import Workload

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bitkiln.models.cost.weight_cache import pin_mask, pin_profile
+from bitkiln.models.cost.spconv.weight_cache import pin_mask, pin_profile
 from bitkiln.models.design.spconv import KERNEL_OFFSETS
 from bitkiln.models.design.spconv_core import SpConvDesign, SpConvJob
 from bitkiln.models.errors import BitkilnError

@@ -1,4 +1,4 @@
-"""Cycles of a program of the sparse-convolution core, job by job, equal to the RTL (`models.cost.spconv_events`)."""
+"""Cycles of a program of the sparse-convolution core, job by job, equal to the RTL (`cost.spconv.spconv_events`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bitkiln.models.cost.spconv_events import JobCycles, convolution_cycles, load_cycles, store_cycles
+from bitkiln.models.cost.spconv.spconv_events import JobCycles, convolution_cycles, load_cycles, store_cycles
 from bitkiln.models.design.spconv import KERNEL_OFFSETS
 from bitkiln.models.design.spconv_core import SpConvDesign, SpConvJob
 from bitkiln.models.golden.spconv import Tree, build_tree, decode_keys, encode_keys

@@ -15,7 +15,7 @@ from bitkiln.hw.dequant.array import (
     weight_layout,
 )
 from bitkiln.hw.dequant.terms import special_terms, term_layout
-from bitkiln.models.cost.bitserial import event_cycles
+from bitkiln.models.cost.cycles.bitserial import event_cycles
 from bitkiln.models.design.bitserial import BitSerialDesign
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.golden.bitserial import BitSerialResult, GroupStream, bitserial

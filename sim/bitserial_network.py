@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bitkiln.hw.dequant.array import BitSerialArray
-from bitkiln.models.cost.bitserial import event_cycles
+from bitkiln.models.cost.cycles.bitserial import event_cycles
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.golden.bitserial import GroupStream
 from bitkiln.models.workloads.bitserial import EngineMatrix, matmul

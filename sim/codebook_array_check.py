@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitkiln.hw.dequant.codebook_array import CodebookArray, result_layout
-from bitkiln.models.cost.codebook_array import ArrayCycles, array_cycles
+from bitkiln.models.cost.cycles.codebook_array import ArrayCycles, array_cycles
 from bitkiln.models.design.codebook import dynamic_levels
 from bitkiln.models.design.codebook_array import CodebookArrayDesign
 from bitkiln.models.errors import FAILED, BitkilnError

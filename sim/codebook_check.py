@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bitkiln.hw.dequant.codebook import CodebookDequantiser, table_layout, word_layout
-from bitkiln.models.cost.codebook import codebook_cycles
+from bitkiln.models.cost.cycles.codebook import codebook_cycles
 from bitkiln.models.design.codebook import LEVELS, CodebookDesign, dynamic_levels
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.golden.codebook import ChunkStream, Codebooks, WordStream, chunks_of, dequantise

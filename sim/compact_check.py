@@ -19,7 +19,7 @@ from amaranth.lib.wiring import In, Out
 from bitkiln.hw.spconv.compact import CompactDescent
 from bitkiln.hw.spconv.layouts import node_write_layout, row_layout
 from bitkiln.hw.spconv.tree import TreeStore
-from bitkiln.models.cost.map_compact import compact_cycles
+from bitkiln.models.cost.spconv.map_compact import compact_cycles
 from bitkiln.models.design.spconv import MapDesign
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.golden.spconv import Tree, decode_keys, encode_keys

@@ -10,7 +10,7 @@ import numpy as np
 
 from bitkiln.host.driver import Core
 from bitkiln.host.packing import best_order
-from bitkiln.models.cost.cycles import matmul_cycles
+from bitkiln.models.cost.cycles.cycles import matmul_cycles
 from bitkiln.models.design import Job, MatmulDesign
 from bitkiln.models.golden.matmul import Records
 from bitkiln.models.workloads import digits

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bitkiln.models.cost.dma import MemoryJob
+from bitkiln.models.cost.cycles.dma import MemoryJob
 from bitkiln.models.design import MatmulDesign
 from bitkiln.models.design.registers import core_registers
 from bitkiln.models.errors import FAILED, BitkilnError

@@ -12,7 +12,7 @@ import numpy as np
 
 from bitkiln.hw.mac.morphable import MorphablePe
 from bitkiln.hw.mac.stream import StreamDotUnit, operand_layout
-from bitkiln.models.cost.mac_cycles import DotJob, array_period, weight_latency
+from bitkiln.models.cost.cycles.mac_cycles import DotJob, array_period, weight_latency
 from bitkiln.models.design import ArrayDesign, DotDesign, Job, MatmulDesign, Mode, MorphableDesign
 from bitkiln.models.design.morphable import WORD_BITS
 from bitkiln.models.design.registers import core_registers

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from bitkiln.hw.spconv.search import MapSearch, search_job_layout
-from bitkiln.models.cost.engine_cycles import cycles_of
-from bitkiln.models.cost.map_jobs import MapJob, MapLoad
+from bitkiln.models.cost.cycles.engine_cycles import cycles_of
+from bitkiln.models.cost.spconv.map_jobs import MapJob, MapLoad
 from bitkiln.models.design.spconv import MapDesign
 from bitkiln.models.design.spconv_core import OPS
 from bitkiln.models.golden.spconv import build_tree

@@ -9,8 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from bitkiln.models.cost.engine_cycles import EngineCycles, cycles_of
-from bitkiln.models.cost.roofline import Roofline, roofline
+from bitkiln.models.cost.cycles.engine_cycles import EngineCycles, cycles_of
+from bitkiln.models.cost.cycles.roofline import Roofline, roofline
 from bitkiln.models.errors import FAILED, BitkilnError
 
 __all__ = ["CycleRun", "assert_rooflines", "load_runs", "record", "save_runs"]

@@ -15,8 +15,8 @@ from bitkiln.hw.dequant.codebook_array import CodebookArray
 from bitkiln.hw.dequant.core import DequantCore
 from bitkiln.hw.dequant.sparse import SparseSide
 from bitkiln.hw.dequant.terms import special_terms
-from bitkiln.models.cost.codebook import word_ends
-from bitkiln.models.cost.engine_adapters_serial import DequantWork
+from bitkiln.models.cost.cycles.codebook import word_ends
+from bitkiln.models.cost.cycles.engine_adapters_serial import DequantWork
 from bitkiln.models.design.bitserial import BitSerialDesign
 from bitkiln.models.design.codebook import CodebookDesign
 from bitkiln.models.design.codebook_array import CodebookArrayDesign

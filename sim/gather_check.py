@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from bitkiln.hw.spconv.gather import GatherCore, sum_layout
 from bitkiln.hw.spconv.layouts import work_layout
-from bitkiln.models.cost.gather import GatherCycles, gather_cycles, lane_loads
+from bitkiln.models.cost.spconv.gather import GatherCycles, gather_cycles, lane_loads
 from bitkiln.models.design.spconv import GatherDesign
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.formats import Format

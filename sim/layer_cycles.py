@@ -117,7 +117,7 @@ class _Core:
         self.seen: dict[Job, int] = {}
 
     def layer(self, layer: LayerShape, mode: str, limit: int) -> LayerCycles:
-        from bitkiln.models.cost.cycles import matmul_cycles
+        from bitkiln.models.cost.cycles.cycles import matmul_cycles
 
         jobs = core_jobs(self.design, layer, mode)
         longest = max(matmul_cycles(self.design, job).cycles for job, _ in jobs)

@@ -22,7 +22,7 @@ from bitkiln.hw.spconv.descent import ParityDescent
 from bitkiln.hw.spconv.layouts import item_layout, node_write_layout, row_layout
 from bitkiln.hw.spconv.rows import RowItems
 from bitkiln.hw.spconv.tree import TreeStore
-from bitkiln.models.cost.map_search import DescentCycles, descent_cycles
+from bitkiln.models.cost.spconv.map_search import DescentCycles, descent_cycles
 from bitkiln.models.design.spconv import KERNEL_OFFSETS, MapDesign
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.golden.spconv import (

@@ -15,7 +15,7 @@ from bitkiln.hw.spconv.layouts import (
     voxel_layout,
     word_layout,
 )
-from bitkiln.models.cost.octree import build_cycles, level_map_cycles
+from bitkiln.models.cost.spconv.octree import build_cycles, level_map_cycles
 from bitkiln.models.design.spconv import MapDesign
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.golden.spconv import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bitkiln.hw.dequant.sparse import SparseSide, chunk_layout, outlier_layout, sum_layout
-from bitkiln.models.cost.sparse import GAP, SparseCycles, never_stalls, sparse_cycles, sustained_density
+from bitkiln.models.cost.cycles.sparse import GAP, SparseCycles, never_stalls, sparse_cycles, sustained_density
 from bitkiln.models.design.sparse import SparseDesign
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.formats import Format
@@ -30,7 +30,7 @@ class DensityRun:
     most, chunks : int
         Items of the fullest tile; chunks of every tile.
     promised : bool
-        `models.cost.sparse.never_stalls` holds for these tiles.
+        `models.cost.cycles.sparse.never_stalls` holds for these tiles.
     sustained : float
         Largest share of outliers that never stalls in the long run.
     """

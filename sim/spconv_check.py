@@ -21,8 +21,8 @@ from bitkiln.host.spconv import (
 from bitkiln.hw.spconv.engine import SpConvEngine
 from bitkiln.hw.spconv.jobs import job_layout
 from bitkiln.hw.spconv.loader import request_layout
-from bitkiln.models.cost.spconv_core import layer_cost
-from bitkiln.models.cost.weight_cache import MISS, demands, trace
+from bitkiln.models.cost.spconv.spconv_core import layer_cost
+from bitkiln.models.cost.spconv.weight_cache import MISS, demands, trace
 from bitkiln.models.design.registers import clamp_codes
 from bitkiln.models.design.spconv import MapDesign
 from bitkiln.models.design.spconv_core import KINDS, OPS, SpConvDesign, SpConvJob

@@ -8,7 +8,7 @@ import numpy as np
 
 from bitkiln.hw.spconv.layouts import command_layout, hits_layout
 from bitkiln.hw.spconv.table import VoxelTable
-from bitkiln.models.cost.map_baselines import table_cycles
+from bitkiln.models.cost.spconv.map_baselines import table_cycles
 from bitkiln.models.design.spconv import TableDesign
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.golden.voxel_table import TableCommands, TableWords, table_words

@@ -13,8 +13,8 @@ from amaranth.lib.wiring import In, Out
 from bitkiln.hw.spconv.cache import WeightCache, demand_layout, fetch_layout, grant_layout
 from bitkiln.hw.spconv.layouts import item_layout, work_layout
 from bitkiln.hw.spconv.order import RowOrder, TileOrder
-from bitkiln.models.cost.tile_order import NO_WEIGHTS, OrderCycles, order_cycles
-from bitkiln.models.cost.weight_cache import Trace, pin_mask, trace
+from bitkiln.models.cost.spconv.tile_order import NO_WEIGHTS, OrderCycles, order_cycles
+from bitkiln.models.cost.spconv.weight_cache import Trace, pin_mask, trace
 from bitkiln.models.design.spconv import KERNEL_OFFSETS, CacheDesign, GatherDesign, MapDesign
 from bitkiln.models.errors import FAILED, BitkilnError
 

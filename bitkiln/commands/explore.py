@@ -72,7 +72,7 @@ def estimate_command(
     from ..flow.energy import mac_energy
     from ..flow.estimates import estimate_any
     from ..flow.workloads import load_workload
-    from ..models.cost.area import technology as find_technology
+    from ..models.cost.area.area import technology as find_technology
 
     if design is None and engine is None and preset is None:
         raise BitkilnError("missing argument", where="bitkiln estimate", expected="a YAML file, a PE, --engine or "
@@ -156,7 +156,7 @@ def _list_workloads(json: bool) -> None:
 
 
 def _list_technologies(json: bool) -> None:
-    from ..models.cost.area import technology, technology_names
+    from ..models.cost.area.area import technology, technology_names
 
     found = [technology(name) for name in technology_names()]
     if json:

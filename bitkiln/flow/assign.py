@@ -1,7 +1,7 @@
 """``bitkiln assign``: a mode for each layer of a network, under a budget of cycles, bytes or area.
 
-`models.cost.assign` chooses by the errors and costs of `assign_problem`; the choice is then run by the golden model,
-beside every uniform one that fits the same budget.
+`models.cost.schedule.assign` chooses by the errors and costs of `assign_problem`; the choice is then run by the golden
+model, beside every uniform one that fits the same budget.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..models.cost.assign import Assignment, Budget, Layer, assign, best_uniform, frontier, least_budget
+from ..models.cost.schedule.assign import Assignment, Budget, Layer, assign, best_uniform, frontier, least_budget
 from ..models.design import Mode
 from ..models.errors import FAILED, BitkilnError
 from ..models.workloads.accuracy import NETWORKS, Accuracy

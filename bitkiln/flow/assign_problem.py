@@ -12,9 +12,9 @@ from itertools import combinations
 from typing import Any
 
 from ..config import Resolved, load_design
-from ..models.cost.area import area_estimate, technology
-from ..models.cost.assign import Assignment, Budget, Choice, Layer, Pe, assign
+from ..models.cost.area.area import area_estimate, technology
 from ..models.cost.mapping import map_layer
+from ..models.cost.schedule.assign import Assignment, Budget, Choice, Layer, Pe, assign
 from ..models.design import MatmulDesign, Mode
 from ..models.errors import BitkilnError, nearest
 from ..models.workloads.sensitivity import Scorer, Sensitivities, measure_sensitivities

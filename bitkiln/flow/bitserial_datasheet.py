@@ -7,7 +7,7 @@ from ..hw.dequant.array import BitSerialArray, activation_layout, result_layout,
 from ..hw.dequant.core import activation_word_layout
 from ..hw.dequant.results import output_layout
 from ..hw.dequant.walk import job_layout
-from ..models.cost.bitserial import pipeline_depth
+from ..models.cost.cycles.bitserial import pipeline_depth
 from ..models.design.bitserial import BitSerialDesign
 from ..models.design.dequant import DequantDesign
 from .datasheet import Datasheet

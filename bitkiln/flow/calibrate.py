@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_atomically
-from ..models.cost.area import FPGA_WEIGHTS, Technology
-from ..models.cost.calibration import Run, fit_technology, measured, measured_delay
+from ..models.cost.area.area import FPGA_WEIGHTS, Technology
+from ..models.cost.area.calibration import Run, fit_technology, measured, measured_delay
 from ..models.design.checks import check_choice
 from ..models.errors import BitkilnError
 from ..store import Store

@@ -6,7 +6,7 @@ from __future__ import annotations
 from ..hw.dequant.codebook import CodebookDequantiser, chunk_layout, second_layout, table_layout, word_layout
 from ..hw.dequant.codebook_array import CodebookArray, activation_layout, result_layout, weight_layout
 from ..hw.dequant.codebook_array import second_layout as array_second
-from ..models.cost.codebook_array import block_cycles
+from ..models.cost.cycles.codebook_array import block_cycles
 from ..models.design.codebook import CodebookDesign
 from ..models.design.codebook_array import CodebookArrayDesign
 from .bitserial_datasheet import layout_rows

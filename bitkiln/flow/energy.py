@@ -1,9 +1,9 @@
 """Energy of a product by design and technology: the gate-level model where there is one, a cited table where asked.
 
-The model (`models.cost.dot_energy`) is of dot units in SKY130 HD at 1.8 V. Its operands are a named trace: normal
-values on both sides, new in every cycle, which is what a layer without reuse does and more than one with zeros or held
-weights does. Other libraries and FPGAs have no model: their figure is null, or that of the literature's table for the
-same operation in a 45 nm process, labelled so.
+The model (`models.cost.energy.dot_energy`) is of dot units in SKY130 HD at 1.8 V. Its operands are a named trace:
+normal values on both sides, new in every cycle, which is what a layer without reuse does and more than one with zeros
+or held weights does. Other libraries and FPGAs have no model: their figure is null, or that of the literature's table
+for the same operation in a 45 nm process, labelled so.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from functools import lru_cache
 from math import hypot
 from pathlib import Path
 
-from ..models.cost.area import area_estimate, technology, technology_names
-from ..models.cost.delay_paths import pe_of
-from ..models.cost.dot_energy import dot_energy
-from ..models.cost.literature import SOURCE, literature_energy
+from ..models.cost.area.area import area_estimate, technology, technology_names
+from ..models.cost.area.delay_paths import pe_of
+from ..models.cost.energy.dot_energy import dot_energy
+from ..models.cost.energy.literature import SOURCE, literature_energy
 from ..models.cost.mapping import choices
 from ..models.cost.quantity import Quantity
 from ..models.design import DotDesign
@@ -46,7 +46,7 @@ def mac_energy(design: object, tech: str, source: str = "model", trace: str = TR
     source : str
         ``model``; ``literature``: the table of 45 nm where there is no model; ``none``.
     trace : str
-        Operand statistics of both operands (`models.cost.traces`).
+        Operand statistics of both operands (`models.cost.energy.traces`).
 
     Returns
     -------

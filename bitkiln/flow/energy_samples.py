@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..models.cost.dot_activity import dot_activity
-from ..models.cost.traces import Trace
+from ..models.cost.energy.dot_activity import dot_activity
+from ..models.cost.energy.traces import Trace
 from ..models.design import Accumulator, DotDesign
 from ..store import Store
 from .power import dot_stimulus, energy
@@ -39,8 +39,8 @@ Gate-level energies of dot units on {device}, made by flow/energy_samples.py (en
 Yosys {yosys}: synth -flatten -noalumacc; dfflibmap; abc -D 1000, cells of power gating excluded.
 {cycles} cycles of {streams} streams; slews from one forward pass, ports driven as by an inverter that drives four like
 itself; no wires, no clock tree.
-part: fit, or check (never fitted). Traces: models/cost/traces.py; seed: of the operands.
-*_activity: models/cost/dot_activity.py: transitions per cycle (activation and weight: per bit and cycle), shares.
+part: fit, or check (never fitted). Traces: models/cost/energy/traces.py; seed: of the operands.
+*_activity: models/cost/energy/dot_activity.py: transitions per cycle (activation, weight: per bit and cycle), shares.
 energy = combinational + sequential + inputs + clock_pins + leakage at 500 MHz [pJ/cycle], zero delay;
 *_glitch [pJ/cycle]: with all unit-delay transitions; area, area_sequential [um2]."""
 MEASURED = ("energy", "energy_glitch", "combinational", "sequential", "inputs", "clock_pins", "combinational_glitch",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..models.cost.area import AreaEstimate, Technology, technology
-from ..models.cost.area_blocks import design_blocks
+from ..models.cost.area.area import AreaEstimate, Technology, technology
+from ..models.cost.area.area_blocks import design_blocks
 from ..models.cost.estimate import Estimate, estimate
 from ..models.errors import BitkilnError
 from ..models.workloads.shapes import Workload

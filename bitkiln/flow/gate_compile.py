@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..models.cost.boolean import Function
-from ..models.cost.liberty import Cell, Library, Sequential
+from ..models.cost.energy.boolean import Function
+from ..models.cost.energy.liberty import Cell, Library, Sequential
 from ..models.errors import FAILED, BitkilnError
 from .gates import ONE, ZERO, GateNetlist
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..models.cost.liberty import Cell, InternalPower, Library, Pin, Table
+from ..models.cost.energy.liberty import Cell, InternalPower, Library, Pin, Table
 from .gate_compile import ONES
 from .gate_sim import GateSimulator
 from .gate_slew import net_loads, net_slews

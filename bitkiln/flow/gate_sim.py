@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..models.cost.liberty import Library
+from ..models.cost.energy.liberty import Library
 from ..models.errors import FAILED, BitkilnError
 from .gate_compile import ONES, flip_flops, gate_groups, levelise
 from .gates import ONE, GateNetlist

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..models.cost.liberty import Cell, Library, Pin
+from ..models.cost.energy.liberty import Cell, Library, Pin
 from ..models.errors import BitkilnError
 from .gate_sim import GateSimulator
 

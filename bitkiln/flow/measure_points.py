@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config_sweep import Point, Space
-from ..models.cost.area import FPGA_WEIGHTS, Technology, fpga_family, technology
-from ..models.cost.calibration import measured
+from ..models.cost.area.area import FPGA_WEIGHTS, Technology, fpga_family, technology
+from ..models.cost.area.calibration import measured
 from ..models.cost.mapping import layer_modes
 from ..models.errors import MISSING_TOOL, BitkilnError
 from ..store import Store, content_key

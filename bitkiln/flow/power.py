@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..models.cost.liberty import Library, parse_libraries
-from ..models.cost.traces import Trace, trace_codes, trace_statistics
+from ..models.cost.energy.liberty import Library, parse_libraries
+from ..models.cost.energy.traces import Trace, trace_codes, trace_statistics
 from ..models.design import DotDesign
 from ..models.errors import BitkilnError
 from ..store import Store, store
@@ -44,7 +44,7 @@ def energy(design: DotDesign, activation: Trace | str = "uniform", weight: Trace
     ----------
     design : DotDesign
     activation, weight : Trace or str
-        Operand traces, see `models.cost.traces`.
+        Operand traces, see `models.cost.energy.traces`.
     liberty : sequence of Path
         Files of one library.
     clock_mhz : float

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from .. import __version__
-from ..models.cost.area import technology_names
+from ..models.cost.area.area import technology_names
 from ..models.cost.papers import Published
 from ..models.cost.quantity import Quantity
 from ..models.errors import BitkilnError, nearest

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ..config import load_design
 from ..models.cost.mapping import map_layer, peak_macs
-from ..models.cost.memory import Hierarchy
-from ..models.cost.memory_tiers import dram_tier, flash_tier
-from ..models.cost.memory_traffic import bundle_bytes, chain_bytes
+from ..models.cost.memory.memory import Hierarchy
+from ..models.cost.memory.memory_tiers import dram_tier, flash_tier
+from ..models.cost.memory.memory_traffic import bundle_bytes, chain_bytes
 from ..models.cost.papers import PUBLISHED
 from ..models.cost.peers import FIGURES, SETUPS, peer_layers
 from ..models.cost.quantity import Quantity

@@ -7,10 +7,10 @@ from functools import cache
 
 import numpy as np
 
-from ..models.cost.area import area_estimate, technology
+from ..models.cost.area.area import area_estimate, technology
+from ..models.cost.cycles.roofline import decode_intensity
 from ..models.cost.papers import PUBLISHED
 from ..models.cost.quantity import Quantity
-from ..models.cost.roofline import decode_intensity
 from ..models.design import DotDesign
 from ..models.errors import BitkilnError
 from ..models.formats import get_format
@@ -215,6 +215,6 @@ def decode_intensities(options: Options) -> list[Comparison]:
     """FLOP for each byte of weights when one token is decoded."""
     del options
     claim = PUBLISHED["intensity"]
-    return [comparison(claim, Quantity(decode_intensity(bits), "FLOP/byte", "exact", "models.cost.roofline"),
+    return [comparison(claim, Quantity(decode_intensity(bits), "FLOP/byte", "exact", "models.cost.cycles.roofline"),
                        f"{bits:g} bits a weight", "weights alone: keys, values and activations are not counted")
             for bits in (16, 8, 4.0625, 3.0625)]

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..models.cost.area import area_estimate, technology
-from ..models.cost.llm_compare import PROMPT, TASKS, compare
-from ..models.cost.llm_published import MEANS
-from ..models.cost.map_baselines import descent_parity, hash_search, tree_cycles
+from ..models.cost.area.area import area_estimate, technology
+from ..models.cost.llm.llm_compare import PROMPT, TASKS, compare
+from ..models.cost.llm.llm_published import MEANS
 from ..models.cost.mapping import peak_macs
 from ..models.cost.papers import PAPERS, PUBLISHED
 from ..models.cost.quantity import Quantity
-from ..models.cost.spconv_core import layer_cost
-from ..models.cost.weight_cache import compare as compare_caches
-from ..models.cost.weight_cache import demands
+from ..models.cost.spconv.map_baselines import descent_parity, hash_search, tree_cycles
+from ..models.cost.spconv.spconv_core import layer_cost
+from ..models.cost.spconv.weight_cache import compare as compare_caches
+from ..models.cost.spconv.weight_cache import demands
 from ..models.design import XR_NPE_MODES, Mode, MorphableDesign
 from ..models.golden.spconv import build_tree, canonicalise, encode_keys, submanifold
 from ..models.workloads.scenes import depth_scene, lidar_scene
@@ -113,7 +113,7 @@ def bitmod(options: Options) -> list[Comparison]:
 
         mean = sum(published[each].means(faster, slower).paper for each in tasks) / len(tasks)
         rows.append(row(f"{faster} over {slower}, {task}: their accounting", mean, "model",
-                        "their released simulator rebuilt (models.cost.llm_compare, published)",
+                        "their released simulator rebuilt (models.cost.llm.llm_compare, published)",
                         "20 generated tokens; mean bits of ANT and OliVe found by search, all 60 printed cycle counts "
                         "come out"))
         for name in (faster, faster.replace("BitMoD", "Bitkiln")):

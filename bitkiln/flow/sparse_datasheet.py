@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..hw.dequant.sparse import SparseSide, chunk_layout, outlier_layout, sum_layout
-from ..models.cost.sparse import GAP, sustained_density
+from ..models.cost.cycles.sparse import GAP, sustained_density
 from ..models.design.sparse import SparseDesign
 from .bitserial_datasheet import layout_rows
 from .datasheet import FLAGS, Datasheet, format_table

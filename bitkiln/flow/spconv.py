@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..models.cost.map_baselines import all_costs
-from ..models.cost.map_search import descent_cycles
-from ..models.cost.octree import build_cycles_unhindered
-from ..models.cost.spconv_core import LayerCost, layer_cost
+from ..models.cost.spconv.map_baselines import all_costs
+from ..models.cost.spconv.map_search import descent_cycles
+from ..models.cost.spconv.octree import build_cycles_unhindered
+from ..models.cost.spconv.spconv_core import LayerCost, layer_cost
 from ..models.design.spconv import GatherDesign, MapDesign
 from ..models.design.spconv_core import SpConvDesign
 from ..models.errors import BitkilnError, nearest

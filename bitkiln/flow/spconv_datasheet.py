@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..hw.spconv.layouts import item_layout, kept_layout, voxel_layout
 from ..hw.spconv.loader import request_layout
 from ..hw.spconv.search import search_job_layout
-from ..models.cost.spconv_core import CHAIN
+from ..models.cost.spconv.spconv_core import CHAIN
 from ..models.design.spconv import MapDesign
 from ..models.design.spconv_core import SpConvDesign
 from ..models.design.spconv_registers import spconv_registers

@@ -19,7 +19,7 @@ from typing import Any
 from .. import __version__
 from ..config import Resolved
 from ..config_sweep import METRICS, Point, Space
-from ..models.cost.area import technology
+from ..models.cost.area.area import technology
 from ..models.cost.estimate import Estimate, Quantity
 from ..models.cost.mapping import assigned, choices
 from ..models.errors import BitkilnError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..flow.registers import markdown
 from ..host.packing import best_order
-from ..models.cost.cycles import matmul_cycles
+from ..models.cost.cycles.cycles import matmul_cycles
 from ..models.design import XR_NPE_MODES, Accumulator, ArrayDesign, Job, MatmulDesign, Mode, MorphableDesign
 from ..models.design.morphable import COMMON_MODES
 from ..models.design.registers import (

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..host.packing import pack_a, pack_w, unpack_results
 from ..hw.mac.core import MatmulCore
-from ..models.cost.cycles import panel_beats
+from ..models.cost.cycles.cycles import panel_beats
 from ..models.design import ArrayDesign, Job, MatmulDesign, MorphableDesign
 from ..models.design.registers import core_registers, job_registers
 from ..models.errors import FAILED, MISSING_TOOL, BitkilnError

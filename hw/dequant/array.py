@@ -97,7 +97,7 @@ class BitSerialArray(wiring.Component):
 
     Latency: `latency` edges from a group's last step to its first row on ``o``; a chunk takes its terms' number of
     cycles, and the last step of a group waits for `design.scale_cycles` since the group before, that of a channel for
-    ``rows`` since the channel before (`models.cost.bitserial` has the exact cycles).
+    ``rows`` since the channel before (`models.cost.cycles.bitserial` has the exact cycles).
 
     Parameters
     ----------

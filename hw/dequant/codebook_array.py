@@ -62,7 +62,7 @@ class CodebookArray(wiring.Component):
 
     Each result is ``f = RNE(f + RNE(RNE(block sum) * scale))`` in float32 over its blocks, from +0; a block sum of an
     exact accumulator is rounded here for the first time. Blocks and sums follow each other without a gap where blocks
-    are not shorter than `models.cost.codebook_array` says; else a block's last chunk waits.
+    are not shorter than `models.cost.cycles.codebook_array` says; else a block's last chunk waits.
 
     Parameters
     ----------

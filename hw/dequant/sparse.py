@@ -60,8 +60,8 @@ def sum_layout(design: SparseDesign) -> data.StructLayout:
 class SparseSide(wiring.Component):
     """The side path of one tile of results.
 
-    One outlier each cycle; `latency` edges from the one that takes the last outlier of a result (all activations
-    there, nothing waiting before it) to its first sum on ``o``, then one sum each cycle. `models.cost.sparse` has the
+    One outlier each cycle; `latency` edges from the one that takes the last outlier of a result (all activations there,
+    nothing waiting before it) to its first sum on ``o``, then one sum each cycle. `models.cost.cycles.sparse` has the
     exact cycles and the condition under which the dense engine never waits. Where there are more outliers than that,
     ``activation`` and ``outlier`` stop until there is room; nothing is lost.
 

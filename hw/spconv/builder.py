@@ -34,9 +34,9 @@ class OctreeBuilder(wiring.Component):
     """The tree of one cloud.
 
     A key each cycle. From the first key taken to ``done`` a cloud of N keys takes ``N + depth + 3`` cycles (``N + 3``
-    at depth 1) where no word waits for another of its own level; `models.cost.octree` has the exact cycles of any
-    cloud. Every key gives one token on ``o``, two edges later: whether it is a row, and which. A key without ``mask``
-    is no row, nor is one equal to the key before it.
+    at depth 1) where no word waits for another of its own level; `models.cost.spconv.octree` has the exact cycles of
+    any cloud. Every key gives one token on ``o``, two edges later: whether it is a row, and which. A key without
+    ``mask`` is no row, nor is one equal to the key before it.
 
     After an error (``unsorted``, ``overflow``, ``rejected``; they stay until ``clear``) no further key is a row, and
     the tree stays as it is: the key that raised it is the first that is left out. Nothing is ever written beyond the

@@ -12,7 +12,7 @@
 
 Demands are answered in order, but looked up ahead: while work items still use one half of the buffer, the next tile
 that is missing comes into the other half, whatever pinned ones lie between. What hits and what misses depends on the
-order of demands alone: `models.cost.weight_cache.trace`.
+order of demands alone: `models.cost.spconv.weight_cache.trace`.
 
 Nothing can lock up. An answer waits for its tile, and a fetch for the work items of the tile that it replaces: those
 of demands before it, whose answers came before. So the oldest demand that is not done always goes on, if the loader

@@ -43,7 +43,7 @@ __all__ = ["CompactDescent"]
 
 
 class CompactDescent(Descent):
-    """Map search of one tree. `models.cost.map_compact` has the exact cycles.
+    """Map search of one tree. `models.cost.spconv.map_compact` has the exact cycles.
 
     Parameters
     ----------

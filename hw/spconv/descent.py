@@ -39,7 +39,7 @@ __all__ = ["ParityDescent"]
 
 
 class ParityDescent(Descent):
-    """Map search of one tree. `models.cost.map_search` has the exact cycles.
+    """Map search of one tree. `models.cost.spconv.map_search` has the exact cycles.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@
     o ◄────────────────────────────────────────────┘
 
 Lane ``j`` multiplies channels ``j``, ``j + lanes``, ... only, so no crossbar stands between memories and products; what
-that costs against lanes that could take any channel is in `models.cost.gather`.
+that costs against lanes that could take any channel is in `models.cost.spconv.gather`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class GatherMac(wiring.Component):
     """The unit without its memories.
 
     An item that is taken in cycle ``n`` has its first step in ``n + 4`` at the earliest; a row whose last step is in
-    cycle ``n`` is on ``o`` in ``n + latency``. `models.cost.gather` has the exact cycles.
+    cycle ``n`` is on ``o`` in ``n + latency``. `models.cost.spconv.gather` has the exact cycles.
 
     Parameters
     ----------

@@ -64,7 +64,8 @@ class TileOrder(wiring.Component):
     """Pairs by (tile, offset, row).
 
     One item in and one out each cycle; a tile's first work item leaves `latency` cycles after its last item came in, if
-    nothing is before it. `models.cost.tile_order` has the exact cycles. After a reset nothing is taken for 32 cycles.
+    nothing is before it. `models.cost.spconv.tile_order` has the exact cycles. After a reset nothing is taken for 32
+    cycles.
 
     Parameters
     ----------

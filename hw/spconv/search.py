@@ -36,7 +36,7 @@ class MapSearch(wiring.Component):
     """Octree and maps of one cloud after the other.
 
     A submanifold map takes as many cycles as there are voxels, or nodes above them where these are more, and a few for
-    each level (`models.cost.map_search`), or as many as it has pairs.
+    each level (`models.cost.spconv.map_search`), or as many as it has pairs.
 
     Parameters
     ----------

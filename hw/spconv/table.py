@@ -39,7 +39,7 @@ class VoxelTable(wiring.Component):
 
     A stored voxel takes one cycle, a query ``design.beats``, a command without a voxel one; clearing takes
     ``design.rows`` cycles after a reset and after each ``design.epochs`` windows. A pair leaves `latency` edges after
-    the cycle of its query in which its bank was read. `models.cost.map_baselines.table_cycles` has all cycles.
+    the cycle of its query in which its bank was read. `models.cost.spconv.map_baselines.table_cycles` has all cycles.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""What an engine costs: cycles now; area and energy models build on the same designs."""
+"""What a design costs: `estimate` and `mapping` here, the models they ask in the rooms below."""

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..workloads.shapes import LayerShape, Workload
-from .area import AreaEstimate, Technology, area_estimate
-from .area import technology as read_technology
+from .area.area import AreaEstimate, Technology, area_estimate
+from .area.area import technology as read_technology
+from .cycles.roofline import COMPUTE, roofline
 from .estimate_parts import energy_parts, timing
 from .mapping import Mapped, layer_modes, map_layer, operand_bits, peak_macs, port_bytes
-from .memory import Hierarchy
+from .memory.memory import Hierarchy
 from .quantity import KINDS, Quantity
-from .roofline import COMPUTE, roofline
 
 __all__ = ["Estimate", "KINDS", "LayerEstimate", "Quantity", "SCHEMA", "estimate"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .area import Technology
-from .delay import delay_estimate
-from .memory import Hierarchy
+from .area.area import Technology
+from .area.delay import delay_estimate
+from .memory.memory import Hierarchy
 from .quantity import Quantity
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from ..errors import BitkilnError, nearest
 from ..formats import get_format
 from ..workloads.shapes import LayerShape
 from .core_jobs import chunks, layer_jobs
-from .cycles import matmul_cycles, panel_beats
-from .llm_engine import channel_cycles
-from .mac_cycles import DotJob, array_total, dot_total, pe_total, weight_total
+from .cycles.cycles import matmul_cycles, panel_beats
+from .cycles.mac_cycles import DotJob, array_total, dot_total, pe_total, weight_total
+from .llm.llm_engine import channel_cycles
 
 __all__ = ["Mapped", "ORDERS", "assigned", "choices", "core_jobs", "layer_modes", "map_layer", "operand_bits",
            "peak_macs", "port_bytes"]

@@ -1,4 +1,4 @@
-"""Operator graphs of small networks with 8-bit tensors, for the scheduler of a scratchpad (`models.cost.schedule`).
+"""Operator graphs of small networks with 8-bit tensors, for a scratchpad's scheduler (`cost.schedule.schedule`).
 
 Whole layers, no tiles: sizes are bytes of complete tensors, weights are inputs of their operator.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..cost.schedule_graph import Graph, Operator
+from ..cost.schedule.schedule_graph import Graph, Operator
 
 __all__ = ["GRAPHS", "darts", "inception", "plain", "resnet", "transformer"]
 

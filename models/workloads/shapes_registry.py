@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 
-from ..cost.llm_shapes import LLMS
+from ..cost.llm.llm_shapes import LLMS
 from ..errors import BitkilnError, nearest
 from . import shapes_small, shapes_sparse, shapes_transformers, shapes_vision, shapes_xr
 from .shapes import Workload

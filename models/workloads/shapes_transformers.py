@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..cost.llm_shapes import LLMS, Product, attention_products, linear_products
+from ..cost.llm.llm_shapes import LLMS, Product, attention_products, linear_products
 from ..design.checks import check_choice, check_integer
 from ..errors import BitkilnError, nearest
 from .shapes import ConvGeometry, LayerShape, Workload, attention, conv, linear
@@ -69,7 +69,7 @@ def language_model(name: str, phase: str, *, tokens: int | None = None, context:
     Parameters
     ----------
     name : str
-        Of `models.cost.llm_shapes.LLMS`, in any case.
+        Of `models.cost.llm.llm_shapes.LLMS`, in any case.
     phase : str
         ``prefill`` or ``decode``.
     tokens : int, optional

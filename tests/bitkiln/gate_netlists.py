@@ -6,7 +6,7 @@ import numpy as np
 
 from bitkiln.flow.gate_sim import pack_bits
 from bitkiln.flow.gates import GateNetlist
-from bitkiln.models.cost.liberty import parse_library
+from bitkiln.models.cost.energy.liberty import parse_library
 
 LIBERTY = Path(__file__).parent / "data" / "tiny.lib"
 LIBRARY = parse_library(LIBERTY.read_text())

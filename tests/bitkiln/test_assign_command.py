@@ -17,11 +17,11 @@ from bitkiln.commands import reproduce as reproduce_module
 from bitkiln.flow.assign import assign_network, equal_width, layers_yaml
 from bitkiln.flow.assign_problem import AssignCore, Problem, budget_of, problem_of
 from bitkiln.flow.layers import read_layers
-from bitkiln.models.cost.area import metrics_of, technology
-from bitkiln.models.cost.area_blocks import design_blocks
-from bitkiln.models.cost.assign import brute_force
+from bitkiln.models.cost.area.area import metrics_of, technology
+from bitkiln.models.cost.area.area_blocks import design_blocks
+from bitkiln.models.cost.area.fit import LinearModel
 from bitkiln.models.cost.estimate import estimate
-from bitkiln.models.cost.fit import LinearModel
+from bitkiln.models.cost.schedule.assign import brute_force
 from bitkiln.models.errors import USAGE, BitkilnError
 from bitkiln.models.workloads import digits, mixed
 from bitkiln.models.workloads.layers import Layer, Network

@@ -12,7 +12,7 @@ import pytest
 from bitkiln.cli import run_cli
 from bitkiln.flow import calibrate
 from bitkiln.flow.samples import Sample, samples
-from bitkiln.models.cost.area import area_estimate, technology
+from bitkiln.models.cost.area.area import area_estimate, technology
 
 TINY = [Sample("pe", {"engine": "dot_unit", "pe": pe, "lanes": lanes}, check)
         for pe, lanes, check in (("int3", 1, False), ("int4", 2, False), ("int4", 1, True))]

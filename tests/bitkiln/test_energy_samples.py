@@ -3,8 +3,8 @@
 from gate_netlists import LIBERTY
 
 from bitkiln.flow.energy_samples import CHECK_TRACES, TRACES, check_designs, sample_designs, sample_energies, table_text
-from bitkiln.models.cost.energy import energy_samples
-from bitkiln.models.cost.traces import Trace
+from bitkiln.models.cost.energy.energy import energy_samples
+from bitkiln.models.cost.energy.traces import Trace
 from bitkiln.models.design import DotDesign
 
 

@@ -13,7 +13,7 @@ from bitkiln.cli import app, run_cli
 from bitkiln.config_sweep import load_space
 from bitkiln.flow import calibrate
 from bitkiln.flow.samples import Sample
-from bitkiln.models.cost.area import technology_names
+from bitkiln.models.cost.area.area import technology_names
 
 DATA = Path(__file__).parent / "data"
 SMALL = """\

@@ -9,8 +9,8 @@ from bitkiln.flow.gates import GateNetlist, gate_netlist
 from bitkiln.flow.power import dot_stimulus
 from bitkiln.hw.emit import to_verilog
 from bitkiln.hw.mac.dot import DotUnit
-from bitkiln.models.cost.liberty import parse_library
-from bitkiln.models.cost.traces import Trace
+from bitkiln.models.cost.energy.liberty import parse_library
+from bitkiln.models.cost.energy.traces import Trace
 from bitkiln.models.design import DotDesign
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.golden.dot import trace

@@ -5,11 +5,11 @@ import pytest
 
 from bitkiln.flow import energy
 from bitkiln.flow.energy import CYCLES, STREAMS, TRACE, mac_energy
-from bitkiln.models.cost.area import Technology, area_estimate
-from bitkiln.models.cost.area_features import unit_blocks
-from bitkiln.models.cost.dot_energy import dot_energy
+from bitkiln.models.cost.area.area import Technology, area_estimate
+from bitkiln.models.cost.area.area_features import unit_blocks
+from bitkiln.models.cost.area.fit import LinearModel
+from bitkiln.models.cost.energy.dot_energy import dot_energy
 from bitkiln.models.cost.estimate import estimate
-from bitkiln.models.cost.fit import LinearModel
 from bitkiln.models.design import ArrayDesign, DotDesign, MorphableDesign
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.workloads.shapes_registry import get_workload

@@ -10,7 +10,7 @@ import pytest
 from bitkiln.config_sweep import load_space
 from bitkiln.flow.measure_points import DIFFERS, _cycles, area_task, check_liberty, cycles_task, measure_rows
 from bitkiln.flow.sweep import executor, run_sweep
-from bitkiln.models.cost.area import technology
+from bitkiln.models.cost.area.area import technology
 from bitkiln.models.cost.mapping import core_jobs, map_layer
 from bitkiln.models.design import ArrayDesign, DotDesign, MatmulDesign, MorphableDesign
 from bitkiln.models.errors import BitkilnError

@@ -10,7 +10,7 @@ from bitkiln.flow.gate_power import switching_energy
 from bitkiln.flow.gate_sim import GateSimulator
 from bitkiln.flow.gate_slew import fanout_of_four_slew, net_loads, net_slews
 from bitkiln.flow.power import energy
-from bitkiln.models.cost.liberty import parse_library
+from bitkiln.models.cost.energy.liberty import parse_library
 from bitkiln.models.design import DotDesign
 from bitkiln.models.errors import BitkilnError
 

@@ -15,7 +15,7 @@ from bitkiln.flow import reproduce_formats, reproduce_systems
 from bitkiln.flow.reproduce import ITEMS, Comparison, Options, comparison, missing, reproduce
 from bitkiln.flow.reproduce_arrays import core, peers
 from bitkiln.flow.reproduce_measure import ecp5_cells, rtl_gemm
-from bitkiln.models.cost.area import AreaEstimate
+from bitkiln.models.cost.area.area import AreaEstimate
 from bitkiln.models.cost.mapping import map_layer
 from bitkiln.models.cost.papers import PAPERS, PUBLISHED, published
 from bitkiln.models.cost.peers import FIGURES, peer_layers

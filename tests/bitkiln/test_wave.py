@@ -11,7 +11,7 @@ import pytest
 
 from bitkiln.flow.registers import c_header, core_constants
 from bitkiln.host.packing import beats_of, keep_bytes, pack_a, pack_w
-from bitkiln.models.cost.cycles import matmul_cycles
+from bitkiln.models.cost.cycles.cycles import matmul_cycles
 from bitkiln.models.design import ArrayDesign, Job, MatmulDesign, MorphableDesign
 from bitkiln.models.design.registers import core_registers
 from bitkiln.models.errors import BitkilnError

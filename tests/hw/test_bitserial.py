@@ -16,7 +16,7 @@ from bitkiln.hw.dequant.array import BitSerialArray, activation_layout, weight_l
 from bitkiln.hw.dequant.pe import BitSerialPe
 from bitkiln.hw.dequant.scaler import GroupDequantiser
 from bitkiln.hw.dequant.terms import TermDecoder
-from bitkiln.models.cost.bitserial import closed_form, event_cycles, pipeline_depth
+from bitkiln.models.cost.cycles.bitserial import closed_form, event_cycles, pipeline_depth
 from bitkiln.models.design.bitserial import ACTIVATIONS, SCALES, BitSerialDesign
 from bitkiln.models.design.weights import weight_type_names
 from bitkiln.models.errors import BitkilnError

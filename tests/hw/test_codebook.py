@@ -12,7 +12,7 @@ from amaranth.hdl import Shape
 from bitkiln.host.packing import pack_w
 from bitkiln.hw.dequant.codebook import CodebookDequantiser
 from bitkiln.hw.dequant.queue import Queue
-from bitkiln.models.cost.codebook import codebook_cycles, wait_cycles
+from bitkiln.models.cost.cycles.codebook import codebook_cycles, wait_cycles
 from bitkiln.models.design import ArrayDesign, Job, MatmulDesign, MorphableDesign
 from bitkiln.models.design.codebook import CodebookDesign, dynamic_levels
 from bitkiln.models.errors import BitkilnError

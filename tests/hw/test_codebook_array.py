@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bitkiln.hw.dequant.codebook_array import CodebookArray
-from bitkiln.models.cost.codebook_array import array_cycles, block_cycles, never_waits, result_latency
+from bitkiln.models.cost.cycles.codebook_array import array_cycles, block_cycles, never_waits, result_latency
 from bitkiln.models.design.codebook_array import CodebookArrayDesign
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.golden.codebook import Codebooks

@@ -14,8 +14,8 @@ from amaranth.sim import Simulator
 
 from bitkiln.hw.spconv.compact import CompactDescent
 from bitkiln.hw.spconv.compact_fetch import butterfly_controls
-from bitkiln.models.cost.map_baselines import descent_compact
-from bitkiln.models.cost.map_compact import ROW, STEP, busiest, compact_cycles
+from bitkiln.models.cost.spconv.map_baselines import descent_compact
+from bitkiln.models.cost.spconv.map_compact import ROW, STEP, busiest, compact_cycles
 from bitkiln.models.design.spconv import MapDesign
 from bitkiln.models.design.spconv_windows import WindowPlan
 from bitkiln.models.errors import BitkilnError

@@ -13,7 +13,7 @@ from bitkiln.host.dequant import weight_stream
 from bitkiln.host.weights_groups import unpack_groups
 from bitkiln.hw.dequant.core import DequantCore
 from bitkiln.hw.dequant.reader import TritDecoder
-from bitkiln.models.cost.dequant import chunk_steps, job_cycles, weights_keep_up
+from bitkiln.models.cost.cycles.dequant import chunk_steps, job_cycles, weights_keep_up
 from bitkiln.models.design.bitserial import SCALES, BitSerialDesign
 from bitkiln.models.design.dequant import DequantDesign, DequantJob
 from bitkiln.models.design.layouts_codes import TRIT_BYTES, trit_codes

@@ -12,7 +12,7 @@ import pytest
 from bitkiln.hw.spconv.layouts import item_layout
 from bitkiln.hw.spconv.row_queue import RowQueue
 from bitkiln.hw.spconv.rows import RowItems
-from bitkiln.models.cost.map_search import PER_LEVEL, descent_bound, descent_cycles, single_engine
+from bitkiln.models.cost.spconv.map_search import PER_LEVEL, descent_bound, descent_cycles, single_engine
 from bitkiln.models.design.spconv import MapDesign
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.golden.spconv import ConvMap, build_tree, decode_keys, down2, encode_keys, stride3, submanifold

@@ -12,7 +12,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 from bitkiln.hw.spconv.gather import ROWS, GatherCore, sum_layout
-from bitkiln.models.cost.gather import gather_cycles, lane_loads
+from bitkiln.models.cost.spconv.gather import gather_cycles, lane_loads
 from bitkiln.models.design.spconv import GatherDesign
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.formats import get_format

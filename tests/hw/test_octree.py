@@ -13,7 +13,7 @@ from amaranth.sim import Simulator
 
 from bitkiln.hw.spconv.encoder import VoxelEncoder, saturating
 from bitkiln.hw.spconv.layouts import item_layout, key_layout, node_write_layout
-from bitkiln.models.cost.octree import build_cycles, build_cycles_unhindered, level_map_cycles
+from bitkiln.models.cost.spconv.octree import build_cycles, build_cycles_unhindered, level_map_cycles
 from bitkiln.models.design.spconv import MapDesign
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.golden.spconv import build_tree, decode_keys

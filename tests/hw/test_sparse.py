@@ -15,8 +15,8 @@ from bitkiln.hw.dequant.array import BitSerialArray, weight_layout
 from bitkiln.hw.dequant.codebook import CodebookDequantiser
 from bitkiln.hw.dequant.sparse import SparseSide, chunk_layout, outlier_layout
 from bitkiln.hw.dequant.sparse_sum import SparseSum, total_layout
-from bitkiln.models.cost.bitserial import event_cycles
-from bitkiln.models.cost.sparse import most_outliers, never_stalls, queue_needed, sparse_cycles
+from bitkiln.models.cost.cycles.bitserial import event_cycles
+from bitkiln.models.cost.cycles.sparse import most_outliers, never_stalls, queue_needed, sparse_cycles
 from bitkiln.models.design.bitserial import BitSerialDesign
 from bitkiln.models.design.codebook import CodebookDesign
 from bitkiln.models.design.sparse import SparseDesign, SumDesign

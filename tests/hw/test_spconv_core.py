@@ -9,7 +9,7 @@ import pytest
 
 from bitkiln.host.spconv import Program, Step, compile_network
 from bitkiln.hw.spconv.engine import SpConvEngine
-from bitkiln.models.cost.spconv_core import layer_cost
+from bitkiln.models.cost.spconv.spconv_core import layer_cost
 from bitkiln.models.design.spconv import GatherDesign, MapDesign
 from bitkiln.models.design.spconv_core import SpConvDesign, SpConvJob
 from bitkiln.models.design.spconv_registers import spconv_job_registers, spconv_registers

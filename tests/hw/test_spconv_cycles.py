@@ -14,7 +14,7 @@ from test_spconv_core import DESIGNS, SEED
 from bitkiln.host.spconv import compile_network
 from bitkiln.host.spconv_cycles import program_cycles
 from bitkiln.hw.spconv.engine import SpConvEngine
-from bitkiln.models.cost.gather import lane_counts
+from bitkiln.models.cost.spconv.gather import lane_counts
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.workloads.spconv_nets import dilating_encoder, encoder_decoder
 from bitkiln.sim.spconv_check import edge_network, network_on, run_program, small_network

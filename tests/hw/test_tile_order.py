@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bitkiln.hw.spconv.order import RowOrder, TileOrder
-from bitkiln.models.cost.tile_order import NO_WEIGHTS, fill_stalls, order_cycles
-from bitkiln.models.cost.weight_cache import demands, pin_mask, pin_profile
+from bitkiln.models.cost.spconv.tile_order import NO_WEIGHTS, fill_stalls, order_cycles
+from bitkiln.models.cost.spconv.weight_cache import demands, pin_mask, pin_profile
 from bitkiln.models.design.spconv import CacheDesign, GatherDesign
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.golden.spconv import encode_keys, submanifold

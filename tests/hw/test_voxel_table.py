@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bitkiln.hw.spconv.table import VoxelTable
-from bitkiln.models.cost.map_baselines import table_cycles
+from bitkiln.models.cost.spconv.map_baselines import table_cycles
 from bitkiln.models.design.spconv import TableDesign
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.golden.spconv import encode_keys

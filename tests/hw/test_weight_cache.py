@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bitkiln.hw.spconv.cache import WeightCache
-from bitkiln.models.cost.weight_cache import (
+from bitkiln.models.cost.spconv.weight_cache import (
     DRAM_PJ_PER_BIT,
     SCHEMES,
     compare,

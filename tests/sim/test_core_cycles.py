@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bitkiln.models.cost.cycles import matmul_cycles
+from bitkiln.models.cost.cycles.cycles import matmul_cycles
 from bitkiln.models.design import Accumulator, ArrayDesign, MatmulDesign, MorphableDesign
 from bitkiln.models.design.registers import core_registers
 from bitkiln.sim.core_run import CoreModel, random_job, run_job

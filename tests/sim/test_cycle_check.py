@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitkiln.models.cost.engine_cycles import cycles_of
-from bitkiln.models.cost.mac_cycles import DotJob
+from bitkiln.models.cost.cycles.engine_cycles import cycles_of
+from bitkiln.models.cost.cycles.mac_cycles import DotJob
 from bitkiln.models.design import Accumulator, ArrayDesign, DotDesign, Job, MatmulDesign, MorphableDesign
 from bitkiln.models.design.sparse import SparseDesign
 from bitkiln.models.errors import BitkilnError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bitkiln.hw.dequant.core import DequantCore
-from bitkiln.models.cost.dequant import job_cycles
+from bitkiln.models.cost.cycles.dequant import job_cycles
 from bitkiln.models.design.dequant import DequantDesign
 from bitkiln.models.design.gguf import gguf_design
 from bitkiln.models.design.layouts_blocks import BLOCKS

@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bitkiln.models.cost.area import Technology
-from bitkiln.models.cost.cycles import matmul_cycles
+from bitkiln.models.cost.area.area import Technology
+from bitkiln.models.cost.area.fit import LinearModel
+from bitkiln.models.cost.cycles.cycles import matmul_cycles
+from bitkiln.models.cost.cycles.mac_cycles import DotJob, array_total, dot_total, pe_total
 from bitkiln.models.cost.estimate import estimate
-from bitkiln.models.cost.fit import LinearModel
-from bitkiln.models.cost.mac_cycles import DotJob, array_total, dot_total, pe_total
 from bitkiln.models.cost.mapping import choices, layer_modes, map_layer, peak_macs
-from bitkiln.models.cost.memory import Hierarchy, MemoryTier
-from bitkiln.models.cost.memory_tiers import dram_tier, sram_tier
+from bitkiln.models.cost.memory.memory import Hierarchy, MemoryTier
+from bitkiln.models.cost.memory.memory_tiers import dram_tier, sram_tier
 from bitkiln.models.cost.quantity import KINDS, Quantity
 from bitkiln.models.design import Accumulator, ArrayDesign, DotDesign, Job, MatmulDesign, MorphableDesign
 from bitkiln.models.design.bitserial import BitSerialDesign
@@ -201,8 +201,8 @@ def test_every_mode_has_a_peak(name):
 
 def made_up_technology(design) -> Technology:
     """A cost of 1 for everything in a design."""
-    from bitkiln.models.cost.area import for_metric, metrics_of
-    from bitkiln.models.cost.area_blocks import design_blocks
+    from bitkiln.models.cost.area.area import for_metric, metrics_of
+    from bitkiln.models.cost.area.area_blocks import design_blocks
 
     models = {metric: LinearModel({name: 1.0 for block in for_metric(design_blocks(design), metric)
                                    for name in block.counts}, error_known=0.1, error_new=0.2)

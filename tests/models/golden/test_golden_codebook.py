@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from bitkiln.models.cost.codebook import codebook_cycles, wait_cycles
+from bitkiln.models.cost.cycles.codebook import codebook_cycles, wait_cycles
 from bitkiln.models.design.codebook import CodebookDesign, dynamic_levels
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.formats import get_format

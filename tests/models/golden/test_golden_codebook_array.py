@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from bitkiln.models.cost.codebook_array import array_cycles, block_cycles, never_waits
+from bitkiln.models.cost.cycles.codebook_array import array_cycles, block_cycles, never_waits
 from bitkiln.models.design.codebook_array import CodebookArrayDesign
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.golden.codebook import Codebooks, table_codes

@@ -8,7 +8,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from bitkiln.models.cost.sparse import most_outliers, never_stalls, queue_needed, sparse_cycles, sustained_density
+from bitkiln.models.cost.cycles.sparse import (
+    most_outliers,
+    never_stalls,
+    queue_needed,
+    sparse_cycles,
+    sustained_density,
+)
 from bitkiln.models.design.bitserial import BitSerialDesign
 from bitkiln.models.design.sparse import ACTIVATIONS, VALUES, SparseDesign, SumDesign
 from bitkiln.models.errors import BitkilnError

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitkiln.models.cost.llm_shapes import LLMS, get_llm
+from bitkiln.models.cost.llm.llm_shapes import LLMS, get_llm
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.workloads import digits, g2p
 from bitkiln.models.workloads.layers import im2col

@@ -1,0 +1,153 @@
+"""The parts of arrays and cores: the lanes of their PEs as in a dot unit, and what stands around them."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+from ...design import ArrayDesign, DotDesign, MatmulDesign, MorphableDesign
+from ...design.morphable import WORD_BITS
+from ...errors import BitkilnError
+from ...formats import get_format
+from .area_features import lane_block, sum_counts, unit_blocks
+from .fit import Block, Counts
+
+__all__ = ["design_blocks"]
+
+# Registers of dedicated lanes for each pipeline depth (hw.mac.parallel): one behind the joined sum.
+PARALLEL_CUTS = {0: frozenset(), 1: frozenset({"multiply"}), 2: frozenset({"multiply", "sum"}),
+                 3: frozenset({"decode", "multiply", "sum"}), 4: frozenset({"decode", "rows", "multiply", "sum"})}
+
+
+@singledispatch
+def design_blocks(design: object) -> list[Block]:
+    """The parts of a design, as an area model takes them.
+
+    Raises
+    ------
+    BitkilnError
+        An engine without a model.
+    """
+    raise BitkilnError("no area model for this engine", where="design", got=type(design).__name__,
+                       expected="dot_unit, morphable_pe, matmul_array or matmul_core",
+                       help="`bitkiln synth` measures it")
+
+
+@design_blocks.register
+def _(design: DotDesign) -> list[Block]:
+    return unit_blocks(design)
+
+
+def _scaled(block: Block, times: float) -> Block:
+    return Block({name: amount * times for name, amount in block.counts.items()}, block.kinds)
+
+
+def _names(design: MorphableDesign) -> str:
+    return f"{design.implementation} {'+'.join(sorted(mode.name for mode in design.modes))}"
+
+
+def _edge(design: MorphableDesign) -> Counts:
+    """What stands between one operand word and the lanes: gates of each mode, or decoders of a shared path."""
+    if design.implementation != "parallel":
+        return {f"edge:{_names(design)}": 1.0, f"edge:{_names(design)} chain": 1.0}
+    if len(design.modes) == 1:
+        return {}
+    return {"edge:gates": _word_bits(design)}
+
+
+def _word_bits(design: MorphableDesign) -> float:
+    """Bits of an operand word behind its edge (on average over both sides)."""
+    return sum(mode.lanes * (mode.activation.bits + mode.weight.bits) for mode in design.modes) / 2
+
+
+def _pe_blocks(design: MorphableDesign, *, drain: bool, edges: bool) -> list[Block]:
+    """One PE; ``edges`` says whether its operand words pass their edges inside."""
+    flags = len(design.flags)
+    result = design.result_bits + flags
+    own: Counts = {"control:pe": 1.0}
+    if edges:
+        own |= {name: 2 * amount for name, amount in _edge(design).items()}
+    if drain:
+        own |= {"drain:result": float(result), "drain:registers": float(result)}
+    if design.implementation != "parallel":
+        # One shared data path: what it takes is known for the sets of modes that were sampled.
+        names = _names(design)
+        own |= {f"path:{names}": 1.0, f"path:{names} fast": float(design.pipeline > 0),
+                f"path:{names} registers": float(design.pipeline), "path:accumulator": float(design.accumulator_bits),
+                "path:chain": design.accumulator_bits / 2, f"path:{names} chain": 1.0,
+                "accumulate:registers": float(design.accumulator_bits + flags), "control:flags": float(flags)}
+        return [Block({name: amount for name, amount in own.items() if amount})]
+    cuts = PARALLEL_CUTS[design.pipeline]
+    lanes = [lane_block(design.dot(mode), cuts - {"sum"}) for mode in design.modes]
+    kinds = ((f"modes {_names(design)}", 0.1), (f"modes {_names(design)} {'dissolved' if cuts else 'kept'}", 0.08))
+    blocks = [Block(block.counts, (*block.kinds, *kinds)) for block in lanes]
+    widest = max((design.dot(mode) for mode in design.modes), key=lambda dot: dot.accumulator_bits)
+    total = max((mode.lanes * design.dot(mode).max_product).bit_length() + 1 for mode in design.modes)
+    own |= sum_counts(widest, 0, flags)
+    own["control:sum_registers"] = float(total + 1) * ("sum" in cuts)
+    if len(design.modes) > 1:
+        own["control:join"] = float((len(design.modes) - 1) * total)
+    return [*blocks, Block({name: amount for name, amount in own.items() if amount})]
+
+
+def _control(design: MorphableDesign) -> float:
+    """Bits that travel through a PE's pipeline beside the data."""
+    return (2.0 + design.mode_bits * (len(design.modes) > 1)) * len(PARALLEL_CUTS[design.pipeline])
+
+
+@design_blocks.register
+def _(design: MorphableDesign) -> list[Block]:
+    return [*_pe_blocks(design, drain=False, edges=True), Block({"control:registers": _control(design)})]
+
+
+@design_blocks.register
+def _(design: ArrayDesign) -> list[Block]:
+    rows, columns, pe = design.rows, design.columns, design.pe
+    systolic = design.links == "systolic"
+    # Broadcast operands pass their edges once for each row and column, and all PEs have the same control.
+    hoisted = not systolic and (pe.implementation != "parallel" or len(pe.modes) > 1)
+    control = pe.mode_bits * (len(pe.modes) > 1) + 3
+    word = _word_bits(pe) if hoisted else WORD_BITS
+    registers = word * (rows + columns) + control
+    copies = rows + columns - 1 if systolic else 1
+    if systolic:
+        skew = rows * (rows - 1) // 2 + columns * (columns - 1) // 2
+        moved = rows * (columns - 1) + columns * (rows - 1)
+        registers += WORD_BITS * (skew + moved) + control * (copies - 1)
+    edges: Counts = {"edge:array": 1.0, "edge:registers": float(registers),
+                     "control:registers": _control(pe) * copies}
+    if hoisted:
+        edges |= {name: amount * (rows + columns) for name, amount in _edge(pe).items()}
+        if pe.implementation != "parallel":
+            edges[f"edge:{_names(pe)} registers"] = float(rows + columns)
+    pes = _pe_blocks(pe, drain=True, edges=not hoisted)
+    return [*(_scaled(block, rows * columns) for block in pes), Block(edges)]
+
+
+@design_blocks.register
+def _(design: MatmulDesign) -> list[Block]:
+    lanes, pe, rows, columns = design.output_lanes, design.pe, design.rows, design.columns
+    float_outputs = sum(get_format(name).family != "int" for name in design.outputs)
+    posit_outputs = sum(get_format(name).family == "posit" for name in design.outputs)
+    beats = design.bus_bits // WORD_BITS
+    core: Counts = {
+        "control:core": 1.0, "control:queue": float(design.queue),
+        "load:bus": float(design.bus_bits), "load:tiles": float(rows + columns),
+        "load:words": float((rows + columns) * beats),
+        "drain:columns": float(columns * pe.result_bits), "drain:select": float(columns * pe.result_bits) / lanes,
+        "output:lanes": float(lanes), "output:sums": float(lanes * pe.result_bits),
+        "output:float": float(lanes * ("float" in design.rules)),
+        "output:float_sums": float(lanes * ("float" in design.rules)) * pe.result_bits,
+        "output:integer": float(lanes * ("integer" in design.rules)),
+        "output:floats": float(lanes * float_outputs), "output:posits": float(lanes * posit_outputs),
+        "output:bias": float(lanes * design.bias) * pe.result_bits,
+        "output:accumulate": float(lanes * design.accumulate * design.raw_bits),
+        "output:bus": float(design.bus_bits),
+        "control:core_registers": 1.0, "output:lane_registers": float(lanes),
+        "output:sum_registers": float(lanes * pe.result_bits),
+        "output:float_registers": float(lanes * ("float" in design.rules)),
+        "output:integer_registers": float(lanes * ("integer" in design.rules)),
+        "output:bias_registers": float(lanes * design.bias * 32),
+        "load:bus_registers": float(design.bus_bits), "load:tile_registers": float(rows + columns),
+    }
+    blocks = [*design_blocks(design.array), Block({name: amount for name, amount in core.items() if amount})]
+    return blocks

@@ -1,0 +1,166 @@
+"""Area and cycles of whole grids of dot units at once: pairs of formats x lanes x accumulator depths x pipelines.
+
+The same numbers as `area_estimate` and `map_layer` give one by one. What a lane is made of is counted once for each
+pair and pipeline; lanes multiply it; the adder tree depends on pair and lanes, the accumulator on depth too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, log2
+
+import numpy as np
+
+from ...design import Accumulator, DotDesign, parse_pe
+from ...workloads.shapes import Workload
+from ..mapping import map_layer
+from .area import Technology, for_metric
+from .area import technology as read_technology
+from .area_features import CUTS, lane_block, sum_counts
+from .fit import REACH, Block, Counts, LinearModel
+
+__all__ = ["unit_grid"]
+
+REGISTERS, TREE = "control:lane_registers", "add:"
+Arrays = dict[str, np.ndarray]
+
+
+def unit_grid(technology: Technology | str, pairs: Sequence[str], lanes: Sequence[int], depths: Sequence[int],
+              pipelines: Sequence[int], workload: Workload | None = None) -> Arrays:
+    """Estimates of every combination, with exact accumulators.
+
+    Parameters
+    ----------
+    technology : Technology or str
+    pairs : sequence of str
+        PE names (``int8``, ``int8xfp4``).
+    lanes, depths, pipelines : sequence of int
+    workload : Workload, optional
+        Gives cycles.
+
+    Returns
+    -------
+    dict of str to float ndarray (pairs, lanes, depths, pipelines)
+        ``area``, ``low``, ``high`` in the technology's unit, and each of its metrics (``lut``, ``carry``, ``ff`` or
+        ``logic``, ``registers``); ``known`` (bool); with a workload ``cycles`` and ``area_cycles``. NaN where the model
+        was never fitted to a part.
+
+    Raises
+    ------
+    BitkilnError
+        Unknown technology or PE, values out of range.
+    """
+    tech = technology if isinstance(technology, Technology) else read_technology(technology)
+    shape = (len(pairs), len(lanes), len(depths), len(pipelines))
+    totals = ("area", "low", "high")
+    found: Arrays = {name: np.zeros(shape) for name in dict.fromkeys((*totals, *tech.models))}
+    found["known"] = np.ones(shape, bool)
+    for i, pair in enumerate(pairs):
+        for at, metrics in _pair(tech, pair, lanes, depths, pipelines):
+            for metric, each in metrics.items():
+                weight = tech.weights.get(metric, 0)
+                found[metric][i, ..., at] = each.value
+                found["known"][i, ..., at] &= each.known
+                for name, values in zip(totals, (each.value, each.low, each.high), strict=True):
+                    found[name][i, ..., at] += weight * values
+    bad = np.isnan(sum(found[metric] for metric in tech.models))
+    for name in (*totals, *tech.models):
+        found[name][bad] = np.nan
+    found["known"] &= ~bad
+    if workload is not None:
+        cycles = np.array([[_cycles(workload, count, pipeline) for pipeline in pipelines] for count in lanes], float)
+        found["cycles"] = np.broadcast_to(cycles[None, :, None, :], shape).copy()
+        found["area_cycles"] = found["area"] * found["cycles"]
+    return found
+
+
+@dataclass(frozen=True)
+class _Metric:
+    """A metric of all lanes and depths: arrays (lanes, depths)."""
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    known: np.ndarray
+
+
+def _pair(tech: Technology, pair: str, lanes: Sequence[int], depths: Sequence[int], pipelines: Sequence[int]
+          ) -> Iterator[tuple[int, dict[str, _Metric]]]:
+    """Metrics of each pipeline."""
+    activation, weight = parse_pe(pair)
+    units = [[DotDesign(activation, weight, count, Accumulator(depth=depth)) for depth in depths] for count in lanes]
+    trees = [{name: amount for name, amount in lane_block(row[0], frozenset()).counts.items() if name.startswith(TREE)}
+             for row in units]
+    one = DotDesign(activation, weight, 1, Accumulator(depth=depths[0]))
+    flags = len(one.flags)
+    still = _columns([sum_counts(unit, 0, flags) for row in units for unit in row])
+    none, each = sum_counts(one, 0, flags), sum_counts(one, 1, flags)
+    for at, pipeline in enumerate(pipelines):
+        cuts = CUTS[one.with_options(pipeline=pipeline).pipeline]
+        block = lane_block(one, cuts)
+        # Every register stage of the control adds the same.
+        sums = {name: (amount + len(cuts) * (each[name] - none[name])).reshape(len(lanes), len(depths))
+                for name, amount in still.items()}
+        counts = _lanes(one, block.counts, cuts, lanes) | _columns(trees)
+        yield at, {metric: _metric(model, metric, counts, block, sums) for metric, model in tech.models.items()}
+
+
+def _columns(counts: Sequence[Counts]) -> Arrays:
+    """Counts of several units, as arrays; 0 where one has none."""
+    return {name: np.array([each.get(name, 0.0) for each in counts])
+            for name in dict.fromkeys(name for each in counts for name in each)}
+
+
+def _lanes(unit: DotDesign, counts: Counts, cuts: frozenset[str], lanes: Sequence[int]) -> Arrays:
+    """Counts of so many lanes, the adder tree apart: that of one, but for the registers behind the tree."""
+    count = np.array(lanes, float)
+    found = {name: amount * count for name, amount in counts.items() if not name.startswith(TREE)}
+    if REGISTERS in found:
+        width = unit.max_product.bit_length() + 1
+        stages = len(cuts & {"sum"}) + 2 * len(cuts & {"tree"})
+        levels = np.array([ceil(log2(each)) for each in lanes])
+        found[REGISTERS] = (counts[REGISTERS] - width * stages) * count + (width + levels) * stages
+    return found
+
+
+def _metric(model: LinearModel, metric: str, counts: Arrays, block: Block, sums: Arrays) -> _Metric:
+    """`LinearModel.predict` of all of them."""
+    shares = [model.deviations.get(kind) for kind, _ in block.kinds]
+    factor = max(1.0 + sum(share or 0.0 for share in shares), 0.0)
+    lanes, lanes_over = _predicted(model, _chosen(counts, metric))
+    both, both_over = _predicted(model, _chosen(sums, metric))
+    shape = next(iter(sums.values())).shape
+    value = factor * _column(lanes, shape) + both
+    over = np.maximum(_column(lanes_over, shape), both_over)
+    known = (None not in shares) & (over <= REACH)
+    margin = np.where(known, model.error_known, model.error_new) * np.maximum(1.0, over / REACH)
+    return _Metric(value, value * np.maximum(1 - margin, 0.0), value * (1 + margin), known)
+
+
+def _column(values: np.ndarray | float, shape: tuple[int, ...]) -> np.ndarray:
+    """Values of lanes, the same for all depths."""
+    return np.broadcast_to(np.asarray(values, float).reshape(-1, 1), shape)
+
+
+def _chosen(counts: Arrays, metric: str) -> Mapping[str, np.ndarray]:
+    """The counts that a metric can depend on."""
+    return for_metric([Block(counts)], metric)[0].counts      # type: ignore[arg-type]
+
+
+def _predicted(model: LinearModel, counts: Mapping[str, np.ndarray]) -> tuple[np.ndarray | float, np.ndarray | float]:
+    """Cost, NaN with a count that no fitted design had, and how far beyond the largest fitted amounts it is."""
+    value: np.ndarray | float = 0.0
+    over: np.ndarray | float = 0.0
+    for name, amount in counts.items():
+        coefficient, largest = model.coefficients.get(name), model.largest.get(name)
+        value = value + (np.where(amount > 0, np.nan, 0.0) if coefficient is None else amount * coefficient)
+        if largest:
+            over = np.maximum(over, amount / largest)
+    return value, over
+
+
+def _cycles(workload: Workload, lanes: int, pipeline: int) -> int:
+    """Of units of any formats: cycles depend on lanes and latency alone."""
+    design = DotDesign.from_pe("int2", lanes=lanes, pipeline=pipeline)
+    return sum(map_layer(design, layer).cycles for layer in workload.layers)

@@ -1,0 +1,1 @@
+"""Energy of switching activity: liberty cells, gate-level traces, SRAM macros, figures of the literature."""

@@ -1,0 +1,1 @@
+"""Accelerators of language models at equal area: shapes, engines, published figures."""

@@ -1,0 +1,1 @@
+"""Memory tiers and the traffic between them."""

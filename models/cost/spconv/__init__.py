@@ -1,0 +1,1 @@
+"""Cycles of map search and of the sparse-convolution core, by events, and the baselines of the literature."""
