@@ -136,9 +136,22 @@ def _solver() -> Callable[..., Any]:
 
 
 def _non_negative(rows: np.ndarray, wanted: np.ndarray, ridge: np.ndarray) -> np.ndarray:
-    solution, _ = _solver()(np.vstack([rows, np.diag(ridge)]), np.concatenate([wanted, np.zeros(len(ridge))]),
-                            maxiter=50 * len(ridge))
+    # Of the triangle alone: the same minimum, and no more rows than columns.
+    triangle = np.linalg.qr(np.column_stack([np.vstack([rows, np.diag(ridge)]),
+                                             np.concatenate([wanted, np.zeros(len(ridge))])]), mode="r")
+    solution, _ = _solver()(triangle[:, :-1], triangle[:, -1], maxiter=50 * len(ridge))
     return solution
+
+
+def _with_shares(rows: np.ndarray, columns: np.ndarray, wanted: np.ndarray, ridge: np.ndarray, weight: np.ndarray
+                 ) -> tuple[np.ndarray, np.ndarray]:
+    """Non-negative coefficients of ``rows`` and free ones of ``columns``, which are projected out first."""
+    free = np.vstack([columns, np.diag(weight)])
+    below = np.zeros((len(weight), rows.shape[1]))
+    rows, wanted = np.vstack([rows, below]), np.concatenate([wanted, np.zeros(len(weight))])
+    basis, triangle = np.linalg.qr(free)
+    coefficients = _non_negative(rows - basis @ (basis.T @ rows), wanted - basis @ (basis.T @ wanted), ridge)
+    return coefficients, np.linalg.solve(triangle, basis.T @ (wanted - rows @ coefficients))
 
 
 def _total(blocks: Sequence[Block]) -> Counts:
@@ -198,11 +211,8 @@ def fit_linear(designs: Sequence[Sequence[Block]], costs: Sequence[float], floor
             weighted, column = np.zeros_like(total), np.zeros((len(designs), len(keys)))
             np.add.at(weighted, blocks_of, amounts * (1 + member @ shares)[:, None])
             np.add.at(column, blocks_of, parts[:, None] * member)
-            rows_now = np.hstack([weighted, column, -column]) / scale[:, None]
-            goal = (wanted + column @ shares) / scale
-            found = _non_negative(rows_now, goal, np.concatenate([ridge, weight, weight]))
-            coefficients = found[:len(names)]
-            shares = found[len(names):len(names) + len(keys)] - found[len(names) + len(keys):]
+            coefficients, shares = _with_shares(weighted / scale[:, None], column / scale[:, None],
+                                                (wanted + column @ shares) / scale, ridge, weight)
     return LinearModel(dict(zip(names, coefficients.tolist(), strict=True)),
                        dict(zip(keys, shares.tolist(), strict=True)),
                        dict(zip(names, total.max(0).tolist(), strict=True)))
