@@ -1,7 +1,7 @@
 """Random jobs through dot units, PEs, arrays and the core; what each took beside its cycle model.
 
 PEs and arrays have no handshake: a result counts from the cycle in which its sum is on the port. Their operands are 1
-and 2 (and -1, -2), so that sums are small integers in every format.
+and 2 (and -1, -2), or what is next to them in the format, so that sums are small multiples of a product's unit.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from .bitserial_check import pack_bits
 from .core_run import CoreModel, random_job, run_job
 from .cycle_record import CycleRun, record
 from .pe_check import sum_of_sections
-from .products import ArrayProducts, WeightProducts
+from .products import ArrayProducts, WeightProducts, products_of
 from .streams import StreamModel
 
-__all__ = ["COUNTERS", "array_runs", "core_run", "core_runs", "dot_runs", "pe_runs"]
+__all__ = ["COUNTERS", "array_cycles", "array_runs", "core_run", "core_runs", "dot_runs", "pe_cycles", "pe_runs"]
 
 COUNTERS = ("COMPUTE", "STALL_A", "STALL_W", "STALL_DRAIN", "MACS")
 CORE_SIZE = 24      # largest M, K and N
@@ -69,12 +69,18 @@ def _encoded(mode: Mode, a: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.n
                  for fmt, values in ((mode.activation, a), (mode.weight, w)))
 
 
+def _nearest(mode: Mode, a: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The operands' values in a mode's formats: some have no 2, or no negative numbers."""
+    return tuple(fmt.decode(fmt.encode(values.astype(np.float64)))
+                 for fmt, values in ((mode.activation, a), (mode.weight, w)))
+
+
 def _expected(pe: MorphableDesign, mode: Mode, sums: np.ndarray) -> np.ndarray:
-    """What the accumulator holds for sums that are small integers."""
+    """What the accumulator holds for sums that it holds exactly."""
     if pe.accumulator.kind == "fp32":
         return sums.astype(np.float32).view(np.uint32).astype(object)
     unit = pe.dot(mode).product_exponent
-    return np.array([int(value) * 2 ** -unit for value in sums.ravel()], object).reshape(sums.shape)
+    return np.array([int(value * 2.0 ** -unit) for value in sums.ravel()], object).reshape(sums.shape)
 
 
 def _random_job(pe: MorphableDesign, rng: np.random.Generator, size: int) -> Job:
@@ -88,39 +94,52 @@ def pe_runs(design: MorphableDesign, rng: np.random.Generator, jobs: int) -> Ite
     model = BatchModel(MorphablePe(design))
     for _ in range(jobs):
         job = _random_job(design, rng, 4)
-        mode = design.modes[design.index(job.mode)]
-        a, w = np.ones((job.m, job.k)), np.ones((job.n, job.k))
-        a_words, w_words = _encoded(mode, a, w)
-        period, sums = a_words.shape[1] + 1, job.m * job.n
-        rows = sums * period + design.latency + 2
-        clear, en = np.arange(rows) % period == 0, np.arange(rows) < sums * period
-        ports = {"clear": clear | ~en, "en": en & ~clear, "mode": design.index(mode)}
-        for name, words in (("a", a_words[:1]), ("w", w_words[:1])):
-            stream = np.zeros(rows, np.uint16)
-            stream[:sums * period].reshape(sums, period)[:, 1:] = words
-            ports[name] = stream
-        acc = sum_of_sections(design, mode, model.run(ports, ["acc"])["acc"])
-        values = to_ints(acc, design.accumulator_bits, True) if np.ndim(acc) == 2 else np.asarray(acc).astype(object)
-        full = _expected(design, mode, np.array([job.k]))[0]
-        # Sums rise, so each is complete in one cycle only, in which the clear of the next one follows.
-        there = np.flatnonzero(values == full)
-        if len(there) < sums:
-            raise BitkilnError("sums do not come", where=design.name, got=len(there), expected=str(sums),
-                               help=str(job), exit_code=FAILED)
-        yield record("morphable_pe", design, job, there[sums - 1] + 1, shape=(job.mode, job.m, job.k, job.n))
+        yield record("morphable_pe", design, job, pe_cycles(model, design, job),
+                     shape=(job.mode, job.m, job.k, job.n))
+
+
+def pe_cycles(model: BatchModel, design: MorphableDesign, job: Job) -> int:
+    """Cycles from the first operand to the last of a job's sums, one after the other on a simulated PE.
+
+    Raises
+    ------
+    BitkilnError
+        Sums that do not come.
+    """
+    mode = design.modes[design.index(job.mode)]
+    words = _encoded(mode, np.ones((1, job.k)), np.ones((1, job.k)))
+    period, sums = words[0].shape[1] + 1, job.m * job.n
+    rows = sums * period + design.latency + 2
+    clear, en = np.arange(rows) % period == 0, np.arange(rows) < sums * period
+    ports = {"clear": clear | ~en, "en": en & ~clear, "mode": design.index(mode)}
+    for name, each in zip("aw", words, strict=True):
+        stream = np.zeros(rows, np.uint16)
+        stream[:sums * period].reshape(sums, period)[:, 1:] = each
+        ports[name] = stream
+    acc = sum_of_sections(design, mode, model.run(ports, ["acc"])["acc"])
+    values = to_ints(acc, design.accumulator_bits, True) if np.ndim(acc) == 2 else np.asarray(acc).astype(object)
+    one = _nearest(mode, np.ones((1, 1)), np.ones((1, 1)))
+    full = _expected(design, mode, np.array([job.k * one[0][0, 0] * one[1][0, 0]]))[0]
+    # Sums rise, so each is complete in one cycle only, in which the clear of the next one follows.
+    there = np.flatnonzero(values == full)
+    if len(there) < sums:
+        raise BitkilnError("sums do not come", where=design.name, got=len(there), expected=str(sums),
+                           help=str(job), exit_code=FAILED)
+    return int(there[sums - 1]) + 1
 
 
 def array_runs(design: ArrayDesign, rng: np.random.Generator, jobs: int) -> Iterator[CycleRun]:
     """Products of tiles as close to each other, and results as early, as gives the right sums."""
-    weight = design.dataflow == "weight"
-    products = WeightProducts(design) if weight else ArrayProducts(design)
-    measure = _weight_cycles if weight else _tile_cycles
-    done = 0
-    while done < jobs:
+    products = products_of(design)
+    for _ in range(jobs):
         job = _random_job(design.pe, rng, 3 * max(design.rows, design.columns))
-        simulated = measure(products, job, rng)
-        yield record("matmul_array", design, job, simulated, shape=(job.mode, job.m, job.k, job.n))
-        done += 1
+        yield record("matmul_array", design, job, array_cycles(products, job, rng),
+                     shape=(job.mode, job.m, job.k, job.n))
+
+
+def array_cycles(products: ArrayProducts | WeightProducts, job: Job, rng: np.random.Generator) -> int:
+    """Least cycles in which a simulated array gives a job's sums; 0 where none of the schedules does."""
+    return (_weight_cycles if isinstance(products, WeightProducts) else _tile_cycles)(products, job, rng)
 
 
 def _tiles(words: np.ndarray, size: int) -> np.ndarray:
@@ -145,7 +164,7 @@ def _tile_cycles(products: ArrayProducts, job: Job, rng: np.random.Generator) ->
     design, pe = products.unit.design, products.pe
     mode = pe.modes[pe.index(job.mode)]
     down, across = -(-job.m // design.rows), -(-job.n // design.columns)
-    a, w = _telling(rng, down, across, design, job.k)
+    a, w = _nearest(mode, *_telling(rng, down, across, design, job.k))
     left, right = (_tiles(words, size) for words, size in
                    zip(_encoded(mode, a, w), (design.rows, design.columns), strict=True))
     words, tiles = left.shape[1], len(left) * len(right)
@@ -186,7 +205,7 @@ def _weight_cycles(products: WeightProducts, job: Job, rng: np.random.Generator)
     unit, pe = products.unit, products.pe
     design = unit.design
     mode = pe.modes[pe.index(job.mode)]
-    a, w = _operands(rng, job.m, job.k), _operands(rng, job.n, job.k)
+    a, w = _nearest(mode, _operands(rng, job.m, job.k), _operands(rng, job.n, job.k))
     a_words, w_words = _encoded(mode, a, w)
     missing = -a_words.shape[1] % design.rows
     a_words, w_words = (np.pad(words, ((0, 0), (0, missing))) for words in (a_words, w_words))

@@ -32,14 +32,14 @@ from .sparse_check import pack_sparse, random_sparse
 from .streams import StreamModel, StreamRun
 
 __all__ = ["bitserial_runs", "codebook_array_runs", "codebook_runs", "dequant_run", "dequant_runs",
-           "sparse_runs"]
+           "span", "sparse_runs"]
 
 
 def _seed(rng: np.random.Generator) -> int:
     return int(rng.integers(1 << 30))
 
 
-def _span(run: StreamRun) -> int:
+def span(run: StreamRun) -> int:
     """Cycles from the first transfer to the last."""
     used = [each for each in run.cycles.values() if len(each)]
     return int(max(each[-1] for each in used)) - int(min(each[0] for each in used)) + 1
@@ -58,7 +58,7 @@ def bitserial_runs(design: BitSerialDesign, rng: np.random.Generator, jobs: int)
         channels = int(stream.emit.sum()) if design.sums_channel else len(stream.lengths)
         inputs = {"w": words.w, "a": words.a} | ({"special": np.zeros(0, np.uint64)} if special_terms(design) else {})
         run = model.run(inputs, {"o": channels * design.rows}).check()
-        yield record("bitserial_array", design, stream, _span(run), _moved(run, "w", "a", "o"),
+        yield record("bitserial_array", design, stream, span(run), _moved(run, "w", "a", "o"),
                      {"stalls": run.ports["stalls"]}, shape=f"{len(stream.lengths)} groups, {len(words.w)} chunks")
 
 
@@ -116,5 +116,5 @@ def sparse_runs(design: SparseDesign, rng: np.random.Generator, jobs: int) -> It
         stream = random_sparse(design, int(rng.integers(1, 16)), _seed(rng), density=density)
         sums = int(stream.emit.sum()) * design.rows * design.columns
         run = model.run(pack_sparse(design, stream), {"o": sums}).check()
-        yield record("sparse_side", design, stream, _span(run), _moved(run, "activation", "outlier", "o"),
+        yield record("sparse_side", design, stream, span(run), _moved(run, "activation", "outlier", "o"),
                      {"stalls": run.ports["stalls"]}, shape=f"{len(stream.chunks)} tiles, {len(stream.tile)} items")

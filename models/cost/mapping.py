@@ -166,7 +166,7 @@ def _pe(design: MorphableDesign, layer: LayerShape, mode: str) -> Mapped:
 
 def _serial(design: BitSerialDesign, layer: LayerShape, weight: WeightType) -> Mapped:
     passes = -(-layer.n // design.columns) * -(-layer.m // design.rows)
-    cycles = channel_cycles(design, passes, layer.k, weight.terms)
+    cycles = channel_cycles(design, passes, layer.k, weight.terms) + 1     # edges: the last result is a cycle more
     words = sum(-(-size // design.lanes) * count for size, count in chunks(layer.k, design.group))
     compute = passes * words * weight.terms
     operands = passes * words * design.lanes

@@ -13,6 +13,8 @@ from bitkiln.flow.sweep import executor, run_sweep
 from bitkiln.models.cost.area.area import technology
 from bitkiln.models.cost.mapping import core_jobs, map_layer
 from bitkiln.models.design import ArrayDesign, DotDesign, MatmulDesign, MorphableDesign
+from bitkiln.models.design.bitserial import BitSerialDesign
+from bitkiln.models.design.dequant import DequantDesign
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.workloads.shapes_files import workload_from_dict
 from bitkiln.sim.layer_cycles import layer_cycles
@@ -53,11 +55,8 @@ def test_points_are_measured_once(tmp_path: Path):
     for row in rows:
         area, cycles = row["measured"]["area"], row["measured"]["cycles"]
         assert area["value"] > 0 and "yosys" in area["source"] and area["unit"] == "cells"
-        if row["engine"] == "dot_unit":
-            assert cycles["value"] == row["metrics"]["cycles"]["value"] and "verilator" in cycles["source"]
-            assert DIFFERS not in cycles["source"]
-        else:
-            assert cycles["value"] is None and "not measured" in cycles["source"]
+        assert cycles["value"] == row["metrics"]["cycles"]["value"] and "verilator" in cycles["source"]
+        assert DIFFERS not in cycles["source"]
     first = [row["measured"] for row in rows]
     for row in rows:
         row["measured"] = {}
@@ -119,8 +118,28 @@ def test_dot_unit_layers_on_the_rtl():
         assert each.cycles == map_layer(design, layer).cycles
     assert "all 15" in found[0].note and "100 of 800" in found[1].note
     assert found[3].cycles is None and "too long" in found[3].note
-    array = ArrayDesign(1, 2, MorphableDesign(("int4",)))
-    assert layer_cycles(array, [(chosen[0], "int4")])[0].cycles is None
+    assert layer_cycles(DequantDesign(BitSerialDesign(("int6",))), [(chosen[0], "int4")])[0].cycles is None
+
+
+MODES = MorphableDesign(("int4", "fp4"), pipeline=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("design,mode", [
+    (MODES, "int4"), (ArrayDesign(1, 2, MODES), "fp4"), (ArrayDesign(3, 2, MODES, links="systolic"), "int4"),
+    (ArrayDesign(2, 3, MorphableDesign(("uint4",), pipeline=2)), "uint4"),
+    (ArrayDesign(2, 2, MorphableDesign(("int4",)), dataflow="weight"), "int4"),
+    (BitSerialDesign(("bitmod4", "int6"), columns=2, rows=2, group=16), "bitmod4"),
+    (BitSerialDesign(("int6", "int8"), columns=2, rows=3, group=16, accumulate="aligned"), "int8")],
+    ids=["pe", "array", "systolic", "unsigned", "weight", "bitserial", "groups"])
+def test_layers_of_other_engines_on_the_rtl(design, mode: str):
+    """Whole layers, and layers of which some is simulated."""
+    chosen = layers((3, 7, 5, 1), (20, 40, 30, 2), (1, 1, 1, 1), (9, 33, 4, 1))
+    found = layer_cycles(design, [(layer, mode) for layer in chosen], limit=600)
+    assert [each.cycles for each in found] == [map_layer(design, layer, mode).cycles for layer in chosen]
+    assert isinstance(design, ArrayDesign) and design.dataflow == "weight" or " of " in found[1].note
+    long = layer_cycles(design, [(layers((2, 4000, 2, 1))[0], mode)], limit=100)[0]
+    assert long.cycles is None and "too long" in long.note
 
 
 @pytest.mark.slow
