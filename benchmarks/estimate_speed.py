@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from bitkiln.flow.samples import PAIRS
-from bitkiln.models.cost.area.area import area_estimate, technology_names
+from bitkiln.models.cost.area.area import area_estimate
 from bitkiln.models.cost.area.grid import unit_grid
 from bitkiln.models.cost.mapping import map_layer
 from bitkiln.models.design import Accumulator, DotDesign
@@ -22,7 +22,7 @@ ROUNDS, SAMPLE = 3, 200
 
 
 def run() -> list[Row]:
-    name, workload = technology_names()[0], get_workload(WORKLOAD)
+    name, workload = "ecp5", get_workload(WORKLOAD)
     pairs = tuple(pair for pair in PAIRS if not {"fp16", "bf16"} & set(pair.split("x")))    # exact sums only
     times = []
     for _ in range(ROUNDS):

@@ -7,6 +7,7 @@ fitted without it, and, for the width of intervals, on tenths of the table left 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,6 +107,20 @@ def fit_technology(name: str, device: str, runs: Sequence[Run], provenance: Mapp
     provenance : dict
         Kept with the result.
     """
+    with _one_thread():
+        return _fit(name, device, runs, provenance)
+
+
+def _one_thread() -> AbstractContextManager:
+    """Hundreds of small fits: threads of BLAS wait for each other longer than they work."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return nullcontext()
+    return threadpool_limits(1)
+
+
+def _fit(name: str, device: str, runs: Sequence[Run], provenance: Mapping[str, Any]) -> Technology:
     metrics = metrics_of(name)
     fpga = fpga_family(name)
     weights = FPGA_WEIGHTS[fpga] if fpga else {"logic": 1, "registers": 1}
