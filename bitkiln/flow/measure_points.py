@@ -7,10 +7,9 @@ layers. Each point is two tasks whose results are in the store as soon as they a
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,14 @@ from ..models.cost.mapping import layer_modes
 from ..models.errors import MISSING_TOOL, BitkilnError
 from ..store import Store, content_key
 from .calibrate import PERIOD_PS
+from .sources import sources_digest
 from .sweep import run_tasks
 from .synth import read_liberty, synthesise
 
 __all__ = ["check_liberty", "measure_rows"]
 
 DIFFERS = "DIFFERS"     # in the source of simulated cycles that are not those of the model
-# Rooms and folders whose sources decide what is built and how it is run.
+# Rooms whose sources decide what is built and how it is run.
 HARDWARE = ("hw", "sim", "models.formats", "models.design", "models.golden")
 
 
@@ -124,18 +124,6 @@ def _point(given: dict[str, Any]) -> Point:
     return Point(given["keys"], given["assignment"], given["technology"])
 
 
-@cache
-def _hardware_digest() -> str:
-    """Digest of the sources that measured numbers depend on."""
-    package, total = __name__.split(".")[0], hashlib.sha256()
-    for name in HARDWARE:
-        for folder in map(Path, importlib.import_module(f"{package}.{name}").__path__):
-            for path in sorted(folder.rglob("*")):
-                if path.suffix in (".py", ".cpp", ".h", ".npz", ".json"):
-                    total.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-    return total.hexdigest()[:16]
-
-
 def _measure(run: Callable[..., dict[str, Any]], kind: str, points: Sequence[Point], space: Space,
              liberty: Sequence[Path], keep: Store, workers: Callable[[], Executor],
              progress: Callable[[str, int, int], None]) -> list[dict[str, Any]]:
@@ -145,7 +133,7 @@ def _measure(run: Callable[..., dict[str, Any]], kind: str, points: Sequence[Poi
     area = run is area_task
     tool = require("yosys" if area else "verilator").version
     digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in liberty] if area else []
-    sources = _hardware_digest()
+    sources = sources_digest(*HARDWARE)
     keys, tasks = [], []
     for point in points:
         given = {"keys": point.keys, "assignment": None if area else point.assignment,

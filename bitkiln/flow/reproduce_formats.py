@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from ..models.quantize.rtn import rtn
 from ..store import content_key, store
 from .reproduce import Comparison, Options, comparison
 from .reproduce_measure import ecp5_cells
+from .sources import sources_digest
 
 __all__ = ["best_splits", "crossover", "decode_intensities", "fp8_overhead", "minifloat", "minifloat_front", "splits"]
 
@@ -91,20 +91,13 @@ def _accuracies(network: str, name: str, words: int) -> tuple[float, float, floa
     from .sweep import accuracy_task
 
     given = {"network": network, "formats": json.dumps(_unit(name).pe_name), "words": words or G2P_WORDS}
-    inputs = {**given, "sources": _sources()}      # as a sweep keeps them
+    inputs = {**given, "sources": sources_digest("models")}      # as a sweep keeps them
     keep = store()
     if network == "g2p" and not words:
         found = keep.get(content_key("accuracy", inputs))
     else:
         found = keep.cached("accuracy", inputs, lambda: accuracy_task(**given))
     return None if found is None or found["value"] is None else (found["value"], found["low"], found["high"])
-
-
-@cache
-def _sources() -> str:
-    from .sweep import sources_digest
-
-    return sources_digest()
 
 
 def _front(points: dict[str, tuple[float, float]]) -> list[str]:

@@ -7,12 +7,10 @@ the same as that of an undisturbed run, byte for byte.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,34 +26,13 @@ from ..models.workloads.accuracy import accuracy
 from ..store import Store, content_key, store
 from .energy import mac_energy
 from .estimates import estimate_any
+from .sources import sources_digest
 from .workers import dask_workers, finished, local_workers
 
 __all__ = ["SCHEMA", "evaluate", "executor", "fronts", "run_sweep", "run_tasks"]
 
 SCHEMA = "bitkiln.sweep/1"
-
-
-@cache
-def flow_digest() -> str:
-    """Digest of what makes a row of the models' numbers."""
-    total = hashlib.sha256()
-    for name in ("energy.py", "estimates.py", "sweep.py"):
-        total.update(Path(__file__).with_name(name).read_bytes())
-    return total.hexdigest()[:16]
-
-
-@cache
-def sources_digest() -> str:
-    """Digest of the sources and tables behind every number of a sweep."""
-    import bitkiln.models
-
-    total = hashlib.sha256(__version__.encode())
-    for folder in bitkiln.models.__path__:
-        for path in sorted(Path(folder).rglob("*")):
-            if path.suffix in (".py", ".json", ".csv", ".npz"):
-                total.update(path.relative_to(folder).as_posix().encode())
-                total.update(path.read_bytes())
-    return total.hexdigest()[:16]
+ROWS = ("flow.energy", "flow.estimates", "flow.sweep")      # what makes a row of the models' numbers
 
 
 def executor(jobs: int, dask: str | None = None) -> Executor:
@@ -261,7 +238,7 @@ def run_sweep(space: Space, *, jobs: int = 1, dask: str | None = None, measure: 
         Schema ``bitkiln.sweep/1`` (docs/cost_model.md).
     """
     keep = keep or store()
-    sources = sources_digest()
+    sources = sources_digest("models")
 
     def workers() -> Executor:
         return executor(jobs, dask)
@@ -272,7 +249,7 @@ def run_sweep(space: Space, *, jobs: int = 1, dask: str | None = None, measure: 
 
     def row_of(point: Point, score: dict[str, Any]) -> dict[str, Any]:
         inputs = {**given, "point": [point.keys, point.assignment, point.technology], "scores": score,
-                  "named": config["workload"], "energy": config["energy"], "flow": flow_digest()}
+                  "named": config["workload"], "energy": config["energy"], "flow": sources_digest(*ROWS)}
         return keep.cached("sweep_point", inputs, lambda: _row(point, space, score))
 
     if space.config.search.method == "nsga2":
