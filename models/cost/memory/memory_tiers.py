@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import BitkilnError, nearest
+from ..energy.sram import sram_table
 from .memory import MemoryTier
 
-__all__ = ["DRAM", "ENERGY_PJ_PER_BIT", "Constant", "SRAM_MACROS", "SramMacro", "dram_tier", "flash_tier",
-           "register_tier", "sram_tier"]
+__all__ = ["DRAM", "ENERGY_PJ_PER_BIT", "Constant", "dram_tier", "flash_tier", "register_tier", "sram_tier"]
 
-_IHP = "IHP Open PDK sg13g2, liberty of the macro {name}, typical corner, 1.2 V, 25 C: energy of one access"
+_IHP = "IHP Open PDK sg13g2, liberty of the macro RM_IHPSG13_1P_{}, typical corner, 1.2 V, 25 C: energy of one access"
 
 
 @dataclass(frozen=True)
@@ -25,31 +25,6 @@ class Constant:
     unit: str
     source: str
 
-
-@dataclass(frozen=True)
-class SramMacro:
-    """A single-port SRAM: energies of one access in pJ, area in um2."""
-
-    words: int
-    width_bits: int
-    read_pj: float
-    write_pj: float
-    area_um2: float
-
-    @property
-    def name(self) -> str:
-        return f"RM_IHPSG13_1P_{self.words}x{self.width_bits}"
-
-    @property
-    def source(self) -> str:
-        return _IHP.format(name=self.name)
-
-
-SRAM_MACROS = {f"{macro.words}x{macro.width_bits}": macro for macro in (
-    SramMacro(64, 64, 39.0507, 50.4983, 50489.1), SramMacro(256, 32, 26.0060, 33.4496, 49488.5),
-    SramMacro(256, 64, 49.6340, 63.4365, 93180.5), SramMacro(512, 64, 68.8967, 80.0160, 150102.4),
-    SramMacro(1024, 32, 48.2666, 58.9183, 140182.7), SramMacro(1024, 64, 91.8272, 110.9189, 263946.1),
-    SramMacro(2048, 64, 122.3940, 155.3678, 491633.6), SramMacro(8192, 32, 230.3533, 239.3104, 939914.9))}
 
 _ACCELFORGE = "hwcomponents (AccelForge), DRAM energy per bit of {}; the package cites public pages"
 ENERGY_PJ_PER_BIT = {
@@ -94,14 +69,15 @@ def register_tier(size_bits: int, bandwidth_bits_per_cycle: float) -> MemoryTier
 
 def sram_tier(macro: str = "1024x64", banks: int = 1, name: str = "sram") -> MemoryTier:
     """``banks`` macros side by side, one access a cycle each, data a cycle later."""
-    _known(macro, SRAM_MACROS, "sram_tier")
+    macros = {f"{each.words}x{each.width}": each for each in sram_table()}
+    _known(macro, macros, "sram_tier")
     if isinstance(banks, bool) or not isinstance(banks, int) or banks < 1:
         raise BitkilnError("out of range", where="banks", got=banks, expected="an integer of 1 or more")
-    chosen = SRAM_MACROS[macro]
-    return MemoryTier(name, chosen.words * chosen.width_bits * banks, chosen.source,
-                      bandwidth_bits_per_cycle=chosen.width_bits * banks, latency_cycles=1,
-                      energy_pj_per_bit=chosen.read_pj / chosen.width_bits,
-                      write_pj_per_bit=chosen.write_pj / chosen.width_bits)
+    chosen = macros[macro]
+    return MemoryTier(name, chosen.words * chosen.width * banks, _IHP.format(macro),
+                      bandwidth_bits_per_cycle=chosen.width * banks, latency_cycles=1,
+                      energy_pj_per_bit=chosen.read_pj / chosen.width,
+                      write_pj_per_bit=chosen.write_pj / chosen.width)
 
 
 def dram_tier(kind: str, size_bits: int | None = None) -> MemoryTier:

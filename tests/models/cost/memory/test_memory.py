@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from bitkiln.models.cost.energy.sram import sram_table
 from bitkiln.models.cost.memory.memory import Hierarchy, MemoryTier
 from bitkiln.models.cost.memory.memory_tiers import (
     DRAM,
     ENERGY_PJ_PER_BIT,
-    SRAM_MACROS,
     dram_tier,
     flash_tier,
     register_tier,
@@ -20,6 +20,7 @@ from bitkiln.models.cost.memory.memory_tiers import (
 from bitkiln.models.errors import USAGE, BitkilnError
 
 CLOCK_MHZ = 200.0
+MACROS = {f"{macro.words}x{macro.width}": macro for macro in sram_table()}
 
 
 def usual() -> Hierarchy:
@@ -113,7 +114,7 @@ def test_switching_a_model():
 def test_energy():
     hierarchy = usual()
     found = hierarchy.energy_pj({"sram": 8, "lpddr4": 1, "flash": 1}, {"sram": 16})
-    macro = SRAM_MACROS["1024x64"]
+    macro = MACROS["1024x64"]
     assert found["sram"] == pytest.approx(macro.read_pj + 2 * macro.write_pj)
     assert found["lpddr4"] == 8 * 8
     assert found["flash"] is None       # not known is not zero
@@ -124,12 +125,12 @@ def test_energy():
 def test_every_figure_has_a_source():
     for constant in ENERGY_PJ_PER_BIT.values():
         assert constant.source and constant.value > 0 and constant.unit == "pJ/bit"
-    for tier in (*usual().tiers, *(dram_tier(kind) for kind in DRAM), *(sram_tier(name) for name in SRAM_MACROS)):
+    for tier in (*usual().tiers, *(dram_tier(kind) for kind in DRAM), *(sram_tier(name) for name in MACROS)):
         assert len(tier.source) > 20
-    for macro in SRAM_MACROS.values():
+    for macro in MACROS.values():
         assert macro.write_pj > macro.read_pj
-    assert SRAM_MACROS["256x64"].read_pj == pytest.approx(49.6, abs=0.05)
-    assert SRAM_MACROS["256x64"].write_pj == pytest.approx(63.4, abs=0.05)
+    assert MACROS["256x64"].read_pj == pytest.approx(49.6, abs=0.05)
+    assert MACROS["256x64"].write_pj == pytest.approx(63.4, abs=0.05)
 
 
 GOOD = {"name": "sram", "size_bits": 1024, "bandwidth_bits_per_cycle": 64, "source": "assumed"}
