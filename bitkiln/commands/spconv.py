@@ -97,7 +97,7 @@ def _print(report) -> None:
     rows = []
     for name, op, zeros, cost in report.layers:
         rows.append([name, op, f"{cost.inputs}>{cost.outputs}", f"{cost.rows:,}", f"{cost.pairs:,}", f"{zeros:.0%}",
-                     f"{cost.macs:,}", f"{cost.macs_skipped:,}", f"{cost.cycles:,}", f"{cost.absent:.1%}",
+                     f"{cost.macs:,}", f"{cost.macs_skipped:,}", f"{report.layer_cycles(name):,}", f"{cost.absent:.1%}",
                      f"{cost.zero:.1%}", f"{cost.both:.1%}", f"{cost.weight_bytes / 1024:,.0f}"])
     table(f"{report.run.network.name} on {report.design.name}",
           ["layer", "map", "channels", "rows", "pairs", "zeros", "MACs", "skipped", "cycles", "absent", "zero", "both",
@@ -115,7 +115,7 @@ def _print(report) -> None:
           "energy: no model yet")
     if report.rtl is not None:
         print(f"RTL: every feature of the last layer equal; {report.rtl['CYCLES']:,} cycles "
-              f"({report.cycles / report.rtl['CYCLES'] - 1:+.1%} predicted), {report.rtl['PAIRS']:,} pairs, "
+              f"({report.cycles:,} predicted), {report.rtl['PAIRS']:,} pairs, "
               f"{report.rtl['FETCHED']:,} weight tiles fetched")
     for path in report.pictures:
         print(path)

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ..host.spconv import Program, compile_network, memory_needed
+from ..host.spconv_cycles import program_cycles
 from ..models.cost.spconv.map_baselines import all_costs
 from ..models.cost.spconv.map_search import descent_cycles
-from ..models.cost.spconv.octree import build_cycles_unhindered
 from ..models.cost.spconv.spconv_core import LayerCost, layer_cost
 from ..models.design.spconv import GatherDesign, MapDesign
 from ..models.design.spconv_core import SpConvDesign
@@ -43,7 +44,11 @@ class FrameReport:
     search : list of dict
         Cycles of a 3x3x3 map by method: ``name``, ``cycles``, ``words``, ``comparators``.
     layers : list of (name, operation, zero share of the inputs, LayerCost)
+        The cost's cycles are those of its units side by side; the core's are in ``jobs``.
     run : NetworkRun
+    jobs : list of (name, int)
+        Cycles of each job of the core's program: the frame and its tree (``load``), layers, results (``store``). Equal
+        to the RTL's.
     rtl : dict, optional
         What the simulated core counted.
     """
@@ -54,15 +59,19 @@ class FrameReport:
     search: list[dict[str, Any]]
     layers: list[tuple[str, str, float, LayerCost]]
     run: NetworkRun
+    jobs: list[tuple[str, int]]
     clock_mhz: float
     rtl: dict[str, int] | None = None
     pictures: list[str] = field(default_factory=list)
 
     @property
     def cycles(self) -> int:
-        """Of a frame: the tree while its voxels come, then the layers."""
-        return build_cycles_unhindered(self.design.map, self.statistics["voxels"]) + sum(
-            each.cycles for *_, each in self.layers)
+        """Of a frame: the tree while its voxels come, the layers, the results."""
+        return sum(cycles for _, cycles in self.jobs)
+
+    def layer_cycles(self, name: str) -> int:
+        """Of a layer's jobs."""
+        return sum(cycles for job, cycles in self.jobs if job == name)
 
     @property
     def frames_per_second(self) -> float:
@@ -72,9 +81,11 @@ class FrameReport:
         """For JSON. ``energy`` is null: no cost model gives it yet; that of DRAM alone is beside it."""
         return {"source": self.source, "design": self.design.name, "network": self.run.network.name,
                 "statistics": self.statistics, "search": self.search,
-                "layers": [{"name": name, "op": op, "zeros": zeros, **asdict(cost), "absent_saving": cost.absent,
+                "layers": [{"name": name, "op": op, "zeros": zeros, **asdict(cost),
+                            "cycles": self.layer_cycles(name), "absent_saving": cost.absent,
                             "zero_saving": cost.zero, "both_saving": cost.both, "macs": cost.macs,
                             "macs_skipped": cost.macs_skipped} for name, op, zeros, cost in self.layers],
+                "jobs": [{"name": name, "cycles": cycles} for name, cycles in self.jobs],
                 "cycles": self.cycles, "clock_mhz": self.clock_mhz, "frames_per_second": self.frames_per_second,
                 "energy": None, "dram_weight_energy_uj": sum(each.weight_energy_uj for *_, each in self.layers),
                 "rtl": self.rtl, "pictures": self.pictures}
@@ -181,24 +192,31 @@ def frame_report(frame: str, voxel: float | Sequence[float], net_name: str, *, f
     progress(f"{frame}: search and layers")
     layers = [(each.layer.name, each.layer.op, each.zeros, layer_cost(design, each.map, each.inputs,
                                                                       each.layer.outputs)) for each in run.layers]
+    whole, program = _program(design, run)
+    jobs = [(step.job.kind if step.layer is None else step.layer.layer.name, each.cycles) for step, each in
+            zip(program.steps, program_cycles(whole, program).jobs, strict=True)]
     report = FrameReport(design, cloud.source, _statistics(cloud, voxels), _search(design.map, rows.keys, depth),
-                         layers, run, clock_mhz)
+                         layers, run, jobs, clock_mhz)
     if rtl:
         progress(f"{frame}: RTL")
-        report = replace(report, rtl=_rtl(report))
+        report = replace(report, rtl=_rtl(whole, program))
     if pictures is not None:
         report = replace(report, pictures=_draw(report, voxels, pictures))
     return report
 
 
-def _rtl(report: FrameReport) -> dict[str, int]:
-    from ..host.spconv import compile_network, memory_needed
+def _program(design: SpConvDesign, run: NetworkRun) -> tuple[SpConvDesign, Program]:
+    """The network as jobs, on the core with the memory that they need."""
+    words, mask_rows = memory_needed(design, run)
+    whole = design.with_options(gather=design.gather.with_options(feature_words=words, mask_rows=mask_rows))
+    return whole, compile_network(whole, run)
+
+
+def _rtl(design: SpConvDesign, program: Program) -> dict[str, int]:
+    """Counters of the simulated core, every result compared."""
     from ..sim.spconv_check import check_program
 
-    words, mask_rows = memory_needed(report.design, report.run)
-    design = report.design.with_options(gather=report.design.gather.with_options(
-        feature_words=words, mask_rows=mask_rows))
-    return check_program(design, compile_network(design, report.run)).counters
+    return check_program(design, program).counters
 
 
 def _draw(report: FrameReport, voxels: Voxels, folder: Path) -> list[str]:

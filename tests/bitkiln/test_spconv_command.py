@@ -94,3 +94,9 @@ def test_bad_input_is_one_line(tmp_path, capsys, make, arguments, said):
 def test_unknown_scene(capsys):
     assert run_cli(["spconv", "stret"]) == 2
     assert "street" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_simulated_core_takes_the_predicted_cycles(frame, capsys):
+    found = run_json(capsys, str(frame), "--voxel", "1.5", "--net", "minkunet-tiny", "--no-picture", "--rtl")
+    assert found["rtl"]["CYCLES"] == found["cycles"] == sum(job["cycles"] for job in found["jobs"])
