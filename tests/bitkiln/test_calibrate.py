@@ -90,3 +90,5 @@ def test_samples_are_the_same_every_time():
     checks = sum(sample.check for sample in one)
     assert 40 <= checks < len(one) / 2          # never fitted
     assert {sample.part for sample in samples()} == {"pe", "array", "core"}
+    designs = [sample.resolve().design for sample in samples()]
+    assert len(set(designs)) == len(designs)        # what is held back was not fitted under other keys
