@@ -14,6 +14,9 @@ from .yamlfile import Document, read_yaml
 __all__ = ["default_memory", "load_memory", "memory_of"]
 
 
+RESERVED = ("arithmetic", "compute", "total")     # rows of an estimate beside the tiers
+
+
 def default_memory() -> Hierarchy:
     """A scratchpad of 2 Mbit (16 macros of IHP SG13G2) and a channel of LPDDR4, at 200 MHz."""
     return Hierarchy((sram_tier("2048x64", 16, "scratchpad"), dram_tier("lpddr4")), 200.0)
@@ -47,6 +50,9 @@ def memory_of(config: MemoryConfig, document: Document, path: tuple, errors: lis
     for number, tier in enumerate(config.tiers):
         if tier.name in seen:
             failed(BitkilnError("tier named twice", got=tier.name, expected="each name once"), number, "name")
+        if tier.name in RESERVED or tier.name.startswith("port "):
+            failed(BitkilnError("reserved name", got=tier.name, expected=f"none of {', '.join(RESERVED)}, port ..."),
+                   number, "name")
         seen[tier.name] = number
         try:
             tiers.append(MemoryTier.from_dict(tier.model_dump()))

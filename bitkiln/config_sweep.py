@@ -148,6 +148,9 @@ class _Reader:
                 self.errors.append(BitkilnError("unknown network", where=self.where("accuracy", number), got=name,
                                                 expected=" or ".join(NETWORKS), help=nearest(name, NETWORKS)))
         for i, axes in enumerate(config.axes):
+            if axes[0] == axes[1]:
+                self.errors.append(BitkilnError("a metric against itself", where=self.where("axes", i), got=axes[0],
+                                                expected="two metrics"))
             for j, name in enumerate(axes):
                 if name not in METRICS:
                     self.errors.append(BitkilnError("unknown metric", where=self.where("axes", i, j), got=name,
@@ -253,11 +256,20 @@ class _Reader:
         for index, name in enumerate(space.grid.get("technology", ())):
             place = ("spaces", number, "grid", "technology", index)
             self._try(place, lambda name=name: technology(name))
+            if len(self.errors) == before:
+                self._same_unit(place, str(name))
         for index, given in enumerate(space.grid.get("assignment", ())):
             self._bad_assignment(("spaces", number, "grid", "assignment", index), given, workload)
         if len(self.errors) > before:
             return True
         return self._all_fail(number, space, before)
+
+    def _same_unit(self, place: tuple, name: str) -> None:
+        """Fronts and columns hold areas of one unit."""
+        unit, wanted = technology(name).unit, technology(self.config.technology).unit
+        if unit != wanted:
+            self._add("areas of different units", *place, got=f"{name} ({unit})",
+                      expected=f"technologies in {wanted}, as {self.config.technology}", help="a space for each unit")
 
     def _bad_assignment(self, place: tuple, given: Any, workload: Workload | None) -> None:
         if isinstance(given, str):

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from .models.errors import FAILED, BitkilnError
+from .models.errors import FAILED, USAGE, BitkilnError
 
 __all__ = ["write_atomically", "write_all"]
 
@@ -18,7 +18,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises
     ------
     BitkilnError
-        Exit code 1 when the folder cannot be written or the disk is full; nothing is left behind.
+        Exit code 1 when the folder cannot be written or the disk is full, 2 when it is a file; nothing is left behind.
     """
     write_all(path.parent, {path.name: content})
 
@@ -43,7 +43,8 @@ def write_all(folder: Path, contents: Mapping[str, str | bytes]) -> None:
         reason = (error.strerror or str(error)).lower()
         raise BitkilnError("cannot write", where=str(error.filename2 or error.filename or folder), got=reason,
                            expected="a writable folder with room", help="choose another place",
-                           exit_code=FAILED) from None
+                           exit_code=USAGE if isinstance(error, (FileExistsError, NotADirectoryError)) else FAILED
+                           ) from None
     finally:
         for made, _ in temporary:
             if os.path.exists(made):

@@ -39,7 +39,7 @@ class TierConfig(Strict):
 
 
 class MemoryConfig(Strict):
-    clock_mhz: Annotated[float, Field(gt=0)] = Field(description="Clock of the engine [MHz].")
+    clock_mhz: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(description="Clock of the engine [MHz].")
     tiers: list[TierConfig] = Field(description="From the innermost out.", min_length=1)
 
 

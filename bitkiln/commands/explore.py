@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..models.cost.quantity import Quantity
 from ..models.errors import BitkilnError, nearest
 from .common import (
     EngineName,
@@ -93,15 +94,18 @@ def estimate_command(
             ["products", f"{found.macs:,}", "MAC", "exact"],
             ["utilisation", f"{found.utilisation:.3f}", "of the peak", f"{found.peak:g} MAC/cycle"],
             ["lower bound", f"{found.bound:,}", "cycles", f"roofline: mostly {found.roof}"]]
-    rows += [[f"stall, {cause}", f"{cycles:,}", "cycles", ""] for cause, cycles in found.stalls.items()]
-    rows += [[f"bytes, {place}", f"{amount:,}", "bytes", ""] for place, amount in found.bytes.items()]
-    rows += [[f"energy, {part}", "-" if each.value is None else f"{each.value:,.0f}", each.unit,
-              f"{each.kind}: {each.source}"] for part, each in found.energy.items()]
+    rows += [[f"stall, {cause}", f"{cycles:,}", "cycles", "model" if cause == "memory" else "exact"]
+             for cause, cycles in found.stalls.items()]
+    rows += [[f"bytes, {place}", f"{amount:,}", "bytes", "exact" if place.startswith("port ") else
+              "model: what does not fit a tier is read again"] for place, amount in found.bytes.items()]
+    rows += [[f"energy, {part}", "-" if each.value is None else f"{each.value:,.0f}{_interval(each)}", each.unit,
+              f"{each.kind}: {each.source.removeprefix(each.kind + ': ')}"] for part, each in found.energy.items()]
     assert energy is not None
     if area is not None:
         value = "-" if area.value is None else f"{area.value:,.0f} ({area.low:,.0f} to {area.high:,.0f})"
         rows.append(["area", value, area.unit, "; ".join(filter(None, (area.source, area.note)))])
-        rows += [[f"area, {part}", f"{amount:,.0f}", area.unit, ""] for part, amount in area.parts.items() if amount]
+        rows += [[f"area, {part}", f"{amount:,.0f}", area.unit, "model: part of the area"]
+                 for part, amount in area.parts.items() if amount]
     for what, each, scale, unit in (("clock", found.fmax, 1, "MHz"), ("time", found.seconds, 1e6, "us")):
         if each is not None:
             value = "-" if each.value is None else f"{scale * each.value:,.4g}" + (
@@ -113,6 +117,10 @@ def estimate_command(
               [[layer.name, layer.mode, f"{layer.macs:,}", f"{layer.cycles:,}", f"{max(layer.bounds.values()):,.0f}",
                 layer.roof, ", ".join(f"{cause} {cycles:,}" for cause, cycles in layer.stalls.items())]
                for layer in found.layers], right=(2, 3, 4))
+
+
+def _interval(found: Quantity) -> str:
+    return "" if found.low is None or found.high is None else f" ({found.low:,.0f} to {found.high:,.0f})"
 
 
 def _unknown_setting(error: BitkilnError) -> BitkilnError:
@@ -251,11 +259,22 @@ def _fronts_table(found: dict[str, Any]) -> None:
         titles = {metric["name"]: f"{metric['title']} [{metric['unit']}]" for metric in found["metrics"]}
         rows = [row for row in found["points"] if f"{x}/{y}" in row["fronts"]]
         rows.sort(key=lambda row: row["metrics"][x]["value"])
+        if not rows:
+            why = next(row["metrics"][name] for row in found["points"] for name in (x, y)
+                       if row["metrics"][name]["value"] is None)
+            typer.echo(f"no front of {titles[x]} against {titles[y]}: {why['source']}")
+            continue
         table(f"front: {titles[x]} against {titles[y]}", ["design", titles[x], titles[y], "measured"],
-              [[row["name"], f"{row['metrics'][x]['value']:,.6g}", f"{row['metrics'][y]['value']:,.4g}",
+              [[_point_name(row), f"{row['metrics'][x]['value']:,.6g}", f"{row['metrics'][y]['value']:,.4g}",
                 ", ".join(f"{name} -" if each["value"] is None else f"{name} {each['value']:,.6g}" + " (differs)" * (
                    "DIFFERS" in each["source"]) for name, each in row["measured"].items()) or "-"]
                for row in rows], right=(1, 2))
+
+
+def _point_name(row: dict[str, Any]) -> str:
+    """The design, and what else makes it another point."""
+    modes = ", ".join(f"{layer}={mode}" for layer, mode in row["config"].get("assignment", {}).items())
+    return f"{row['name']} ({modes})" if modes else row["name"]
 
 
 def calibrate_command(

@@ -110,8 +110,11 @@ def calibrate_technology(target: str, *, name: str | None = None, liberty: Seque
                            help="for example --target asic --liberty cells.lib")
     if booth and target != "asic":
         raise BitkilnError("contradictory options", where="--booth", got=f"target {target}", expected="target asic")
+    if seeds and target != "ecp5":
+        raise BitkilnError("contradictory options", where="--seeds", got=f"target {target}", expected="target ecp5")
     libraries = [read_liberty(Path(path))[0] for path in liberty]
-    name = name or (target if target != "asic" else "_".join(libraries) + "+booth" * booth)
+    if name is None:
+        name = target if target != "asic" else "_".join(libraries) + "+booth" * booth
     _check_name(name, target)
     wanted = [sample for part in parts for sample in samples(part, target == "asic")]
     rows = measure_all(wanted, target, liberty, booth, seeds, jobs, progress)

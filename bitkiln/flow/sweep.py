@@ -29,9 +29,11 @@ from .estimates import estimate_any
 from .sources import sources_digest
 from .workers import dask_workers, finished, local_workers
 
-__all__ = ["SCHEMA", "evaluate", "executor", "fronts", "run_sweep", "run_tasks"]
+__all__ = ["MEMORY_FILE", "SCHEMA", "WORKLOAD_FILE", "evaluate", "executor", "fronts", "run_sweep", "run_tasks"]
 
 SCHEMA = "bitkiln.sweep/1"
+# Beside the results, where a space has its own.
+MEMORY_FILE, WORKLOAD_FILE = "memory.yaml", "workload.yaml"
 ROWS = ("flow.energy", "flow.estimates", "flow.sweep")      # what makes a row of the models' numbers
 
 
@@ -126,7 +128,7 @@ def _config(point: Point) -> dict[str, Any]:
 
 
 def command_of(point: Point, space: Space) -> str:
-    """A command line that estimates this point again."""
+    """A command line that estimates this point again, in the folder of the results where a file is named."""
     words = ["bitkiln", "estimate", "--engine", point.keys["engine"]]
     for key, value in point.keys.items():
         if key != "engine":
@@ -134,8 +136,9 @@ def command_of(point: Point, space: Space) -> str:
     for layer, mode in (point.assignment or {}).items():
         words += ["--assign", f"{layer}={mode}"]
     workload = space.config.workload
-    words += ["--workload", workload if isinstance(workload, str) else "WORKLOAD.yaml",
-              "--technology", point.technology]
+    words += ["--workload", workload if isinstance(workload, str) else WORKLOAD_FILE, "--technology", point.technology]
+    if space.config.memory is not None:
+        words += ["--memory", MEMORY_FILE]
     if space.config.energy != "model":
         words += ["--energy", space.config.energy]
     return shlex.join(words)
@@ -160,7 +163,7 @@ def _metrics(found: Estimate, scores: dict[str, Any]) -> dict[str, Quantity]:
         "utilisation": Quantity(found.utilisation, "share", found.cycles.kind, "products / (peak x cycles)")}
     product = None if area.value is None else area.value * found.cycles.value
     quantities["area_cycles"] = Quantity(
-        product, f"{area.unit} x cycles", "model", area.source,
+        product, f"{area.unit} x cycles", "model", quantities["area"].source,
         *((area.low * found.cycles.value, area.high * found.cycles.value) if product is not None else (None, None)))
     for name, score in scores.items():
         source = f"{score['right']} of {score['total']} {score['what']}, golden model" if score["value"] is not None \
@@ -201,10 +204,11 @@ def fronts(rows: Iterable[dict[str, Any]], axes: Sequence[tuple[str, str]]) -> N
             value = row["metrics"][name]["value"]
             return -value if METRICS[name][2] else value
 
-        best = float("inf")
+        last = float("inf"), float("inf")
         for row in sorted(known, key=lambda row: (cost(row, x), cost(row, y), row["id"])):
-            if cost(row, y) < best:
-                best = cost(row, y)
+            here = cost(row, x), cost(row, y)
+            if here[1] < last[1] or here == last:
+                last = here
                 row["fronts"].append(f"{x}/{y}")
 
 

@@ -6,14 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ..files import write_atomically
 from ..report.sweep import write_csv, write_report, write_static
+from .sweep import MEMORY_FILE, WORKLOAD_FILE
 
 __all__ = ["write_sweep"]
 
 
 def write_sweep(found: dict[str, Any], folder: Path) -> list[Path]:
     """sweep.json, sweep.csv, pareto.png, pareto.svg and report.html, in this order.
+
+    Behind them the memory tiers and the workload that a space has of its own, which the points' commands name.
 
     Raises
     ------
@@ -23,4 +28,16 @@ def write_sweep(found: dict[str, Any], folder: Path) -> list[Path]:
     path = folder / "sweep.json"
     write_atomically(path, json.dumps(found, indent=1, allow_nan=False) + "\n")
     table = write_csv(found, folder / "sweep.csv")
-    return [path, table, *write_static(found, folder), write_report(found, folder / "report.html")]
+    own = {MEMORY_FILE: found["space"]["memory"], WORKLOAD_FILE: found["space"]["workload"]}
+    files = [path, table]
+    for name, data in own.items():
+        if isinstance(data, dict):
+            write_atomically(folder / name, yaml.safe_dump(_without_null(data), sort_keys=False))
+            files.append(folder / name)
+    return [*files[:2], *write_static(found, folder), write_report(found, folder / "report.html"), *files[2:]]
+
+
+def _without_null(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _without_null(value) for key, value in data.items() if value is not None}
+    return [_without_null(each) for each in data] if isinstance(data, list) else data

@@ -19,8 +19,19 @@ DASK_SECONDS = 10
 
 
 def local_workers(jobs: int) -> ProcessPoolExecutor:
-    """``jobs`` processes of this machine."""
-    return ProcessPoolExecutor(jobs, initializer=_end_with_parent)
+    """``jobs`` processes of this machine; in a ``with`` that an error or Ctrl-C leaves, they end at once."""
+    return _Processes(jobs, initializer=_end_with_parent)
+
+
+class _Processes(ProcessPoolExecutor):
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> bool | None:
+        if kind is None:
+            return super().__exit__(kind, *rest)
+        running = list((self._processes or {}).values())
+        self.shutdown(wait=False, cancel_futures=True)
+        for process in running:     # a synthesis would go on for minutes
+            process.terminate()
+        return None
 
 
 def finished(running: Mapping[Future, T]) -> Iterator[tuple[T, Any]]:
@@ -60,7 +71,10 @@ def dask_workers(address: str) -> Executor:
                            help="pip install 'bitkiln[dask]'") from None
     try:
         client = Client(address, timeout=DASK_SECONDS)
-    except (OSError, ValueError, TimeoutError) as error:
+    except ValueError as error:
+        raise BitkilnError("malformed address", where="--dask", got=address, expected="tcp://HOST:PORT",
+                           help=str(error).split("\n")[0][:100]) from None
+    except (OSError, TimeoutError) as error:
         raise BitkilnError("no Dask scheduler answers", where="--dask", got=address, expected="tcp://HOST:PORT",
                            help=str(error).split("\n")[0][:100], exit_code=FAILED) from None
     return _DaskWorkers(client)

@@ -28,6 +28,14 @@ __all__ = ["Estimate", "KINDS", "LayerEstimate", "Quantity", "SCHEMA", "estimate
 
 SCHEMA = "bitkiln.estimate/1"
 EXACT = "cycle model that equals the RTL's counters (streams always ready)"
+# Of what stands in JSON as a bare number: unit and where from.
+UNITS = {
+    "macs": "products; exact", "peak_macs_per_cycle": "products/cycle; exact, of several modes the mean over products",
+    "utilisation": "share; products / (peak x cycles)", "bytes.port *": "bytes; exact",
+    "bytes.*": "bytes; model: what does not fit the tier inside is read again", "stalls.memory": "cycles; model",
+    "stalls.*": "cycles; exact", "area.metrics.*, area.parts.*": "the area's unit, or cells by name; model: its parts",
+    "roofline.bound_cycles": "cycles; exact, no design can be faster", "layers.macs, layers.cycles, layers.compute":
+    "as above, of one layer", "layers.bounds.*": "cycles", "layers.energy_pj.*": "pJ; as energy"}
 LIMITED = "cycle model and memory tiers: the slower of the two for each layer"
 
 
@@ -144,7 +152,7 @@ class Estimate:
                                       f"{found.note}", found.low, found.high).as_dict(),
                     "metrics": found.metrics, "parts": found.parts, "known": found.known}
         return {"schema": SCHEMA, "design": {"name": self.design, "config": self.config}, "workload": self.workload,
-                "cycles": self.cycles.as_dict(), "macs": self.macs, "peak_macs_per_cycle": self.peak,
+                "units": UNITS, "cycles": self.cycles.as_dict(), "macs": self.macs, "peak_macs_per_cycle": self.peak,
                 "utilisation": self.utilisation, "bytes": self.bytes, "stalls": self.stalls,
                 "energy": {name: each.as_dict() for name, each in self.energy.items()}, "area": area,
                 "delay": self.delay and self.delay.as_dict(), "fmax": self.fmax and self.fmax.as_dict(),
@@ -190,6 +198,13 @@ def _layer(design: object, layer: LayerShape, mode: str, memory: Hierarchy | Non
                          stalls, moved, bounds, roofs.roof, energy)
 
 
+def _peak(design: object, layers: tuple[LayerEstimate, ...]) -> float:
+    """Products in a cycle at full use; where modes differ in it, the mean over the products of the workload."""
+    peaks = {peak_macs(design, layer.mode) for layer in layers}
+    return peaks.pop() if len(peaks) == 1 else \
+        sum(layer.macs for layer in layers) / sum(layer.bounds[COMPUTE] for layer in layers)
+
+
 def estimate(design: object, workload: Workload, *, assignment: dict[str, str] | str | None = None,
              technology: Technology | str | None = None, memory: Hierarchy | None = None,
              mac_energy: dict[str, Quantity] | None = None, name: str | None = None,
@@ -228,7 +243,7 @@ def estimate(design: object, workload: Workload, *, assignment: dict[str, str] |
     return Estimate(
         design=name or getattr(design, "name", type(design).__name__), workload=workload.name, layers=layers,
         cycles=Quantity(total, "cycles", "model" if limited else "exact", LIMITED if limited else EXACT),
-        macs=sum(layer.macs for layer in layers), peak=peak_macs(design, layers[0].mode),
+        macs=sum(layer.macs for layer in layers), peak=_peak(design, layers),
         bytes={key: sum(layer.bytes.get(key, 0) for layer in layers) for key in names},
         stalls={key: sum(layer.stalls.get(key, 0) for layer in layers) for key in causes},
         energy=energy_parts(layers, memory, mac_energy),

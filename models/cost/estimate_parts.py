@@ -23,7 +23,7 @@ def _arithmetic(layers: Sequence[LayerEstimate], mac: Mapping[str, Quantity]) ->
     if unknown:
         first = unknown[0]
         return Quantity(None, "pJ", "model" if first is None else first.kind,
-                        "no energy model for this design here" if first is None else first.source)
+                        "no energy of a product was asked for or given" if first is None else first.source)
     macs = {mode: sum(layer.macs for layer in layers if layer.mode == mode) for mode in used}
     known = {mode: found for mode, found in used.items() if found is not None}
 
@@ -43,7 +43,9 @@ def energy_parts(layers: Sequence[LayerEstimate], memory: Hierarchy | None, mac:
     for tier in memory.tiers if memory is not None else ():
         values = [layer.energy_pj.get(tier.name) for layer in layers]
         total = None if None in values else sum(value for value in values if value is not None)
-        found[tier.name] = Quantity(total, "pJ", "literature", tier.source)
+        kind = "assumption" if tier.source.lower().startswith("assum") else "literature"
+        found[tier.name] = Quantity(total, "pJ", kind, tier.source if total is not None else
+                                    f"tier {tier.name} gives no energy of a bit")
     values = [each.value for each in found.values()]
     unknown = [name for name, each in found.items() if each.value is None]
     if unknown:

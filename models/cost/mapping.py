@@ -25,6 +25,10 @@ __all__ = ["Mapped", "ORDERS", "assigned", "choices", "core_jobs", "layer_modes"
            "peak_macs", "port_bytes"]
 
 ORDERS = ("a", "w")
+# Engines whose jobs are no layers of matrix products with weights of one type.
+UNMAPPED = {"DequantDesign": "dequant_core", "CodebookDesign": "codebook_dequantiser",
+            "CodebookArrayDesign": "codebook_array", "SparseDesign": "sparse_side", "MapDesign": "map_search",
+            "SpConvDesign": "spconv"}
 
 
 @dataclass(frozen=True)
@@ -188,8 +192,10 @@ def choices(design: object) -> tuple[str, ...]:
         return (design.pe_name,)
     if isinstance(design, BitSerialDesign):
         return tuple(weight.name for weight in design.weights)
-    raise BitkilnError("no workload mapping for this engine", where="design", got=type(design).__name__,
-                       expected="dot_unit, morphable_pe, matmul_array, matmul_core or bitserial_array")
+    name = type(design).__name__
+    raise BitkilnError("no workload mapping for this engine", where="engine", got=UNMAPPED.get(name, name),
+                       expected="dot_unit, morphable_pe, matmul_array, matmul_core or bitserial_array",
+                       help="bitkiln spconv counts a frame's cycles" if name in ("MapDesign", "SpConvDesign") else None)
 
 
 def _chosen(design: object, name: str | None, where: str) -> str:
@@ -290,6 +296,6 @@ def layer_modes(design: object, layers: tuple[LayerShape, ...], assignment: dict
     for key in assignment or {}:
         if key not in names:
             raise BitkilnError("no such layer or layer class", where="assignment", got=key,
-                               expected=", ".join(sorted(names)), help=nearest(key, names))
+                               expected=", ".join(sorted(names)), help=nearest(key, sorted(names)))
     for layer in layers:
         yield layer, _chosen(design, assigned(layer, assignment or {}), f"layer {layer.name}")

@@ -210,8 +210,10 @@ def workload_from_csv(text: str, name: str, where: str = "csv") -> Workload:
     return Workload.of(name, layers, f"CSV list of {'matrix products' if products else 'convolutions'}, {where}")
 
 
-def _name_and_count(cell: str) -> tuple[str, int]:
-    found = re.fullmatch(r"(.+)\*([1-9][0-9]{0,8})", cell)
+def _name_and_count(cell: str, where: str) -> tuple[str, int]:
+    found = re.fullmatch(r"(.+)\*([0-9]{1,9})", cell)
+    if found and not int(found[2]):
+        raise BitkilnError("not a count", where=where, got=cell, expected="name*COUNT with 1 or more")
     return (found[1].strip(), int(found[2])) if found else (cell, 1)
 
 
@@ -232,7 +234,7 @@ def _check_rest(cells: list[str], where: str) -> None:
 
 
 def _product_row(row: list[str], header: list[str], where: str) -> LayerShape:
-    name, count = _name_and_count(row[0])
+    name, count = _name_and_count(row[0], where)
     sizes = dict(zip(header[1:4], _integers(row[1:], 3, where), strict=True))
     rest = row[4:]
     if rest and re.fullmatch(r"[1-9][0-9]{0,8}", rest[0]):      # newer SCALE-Sim: products of that shape
@@ -242,7 +244,7 @@ def _product_row(row: list[str], header: list[str], where: str) -> LayerShape:
 
 
 def _conv_row(row: list[str], header: list[str], where: str) -> LayerShape:
-    name, count = _name_and_count(row[0])
+    name, count = _name_and_count(row[0], where)
     height, width, rows, columns, channels, filters, stride = _integers(row[1:], 7, where)
     _check_rest(row[8:], where)
     if rows > height or columns > width:

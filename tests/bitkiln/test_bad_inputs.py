@@ -275,7 +275,7 @@ CASES = [
          "error: illegal module name at --name: got \"a'\\n;b\", expected a letter or _, then letters, digits "
          "or _, at most 64\n"
          "help: use a_b"),
-    Case("output below a file", "generate --pe fp4 -o file/out", 1,
+    Case("output below a file", "generate --pe fp4 -o file/out", 2,
          "error: cannot write at file/out: got 'not a directory', expected a writable folder with room\n"
          "help: choose another place",
          files={'file': 'x'}),
@@ -290,7 +290,7 @@ CASES = [
          "error: file exists at bitkiln.yaml: expected a new file\n"
          "help: --force replaces it",
          files={'bitkiln.yaml': 'mine'}),
-    Case("starter file below a file", "init file/x.yaml", 1,
+    Case("starter file below a file", "init file/x.yaml", 2,
          "error: cannot write at file: got 'file exists', expected a writable folder with room\n"
          "help: choose another place",
          files={'file': 'x'}),

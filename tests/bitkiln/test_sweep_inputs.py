@@ -163,10 +163,18 @@ CORES = [
          [("no design of this space has such a mode at s.yaml:8 spaces.0.grid.assignment.1.first: got 'int9'", "8")]),
     Case("number for an assignment", {"[fp4, {": "[3, {"},
          [("wrong type at s.yaml:8 spaces.0.grid.assignment.0: got 3", "default")]),
+    Case("areas of two units", {"array.rows: [2, 4]": "technology: [ecp5, sky130hd]"},
+         [("areas of different units at s.yaml:7 spaces.0.grid.technology.1: got 'sky130hd (um2)'", "each unit")]),
+    Case("a metric against itself", {"accuracy: []": "accuracy: []\naxes: [[area, area]]"},
+         [("a metric against itself at s.yaml:11 axes.0: got 'area'", "")]),
     Case("number for a mode", {"first: int8": "first: 8"},
          [("wrong type at s.yaml:8 spaces.0.grid.assignment.1.first: got 8, expected a mode", "")]),
 ]
 MEMORIES = [
+    Case("name of a row", {"name: sram": "name: arithmetic"},
+         [("reserved name at {}:3 tiers.0.name: got 'arithmetic'", "")]),
+    Case("name of a port", {"name: sram": "name: port a"}, [("reserved name at {}:3 tiers.0.name: got 'port a'", "")]),
+    Case("endless clock", {"clock_mhz: 100": "clock_mhz: .inf"}, [("wrong type at {}:1 clock_mhz: got inf (a float), expected", "")]),
     Case("no unit", {"size_bits: 85": "size: 85"}, [("unknown key at {}:5 tiers.1.size: got 'size'", "size_bits")]),
     Case("no unit, a text", {"size_bits: 8589934592": "size: 2 MB"},
          [("unknown key at {}:5 tiers.1.size: got 'size'", "keys carry their unit: size_bits")]),
@@ -238,6 +246,9 @@ COMMANDS = [
     ("calibrate --target ecp5 --booth", "contradictory options at --booth", "", 2),
     ("calibrate --target ecp5 --liberty x.lib", "contradictory options at --liberty", "", 2),
     ("calibrate --target asic --liberty none.lib", "cannot read liberty file at none.lib", "", 2),
+    ("calibrate --target ice40 --seeds 3", "contradictory options at --seeds", "", 2),
+    ("calibrate --name ''", "illegal name at --name", "", 2),
+    ("estimate --engine map_search", "no workload mapping for this engine at engine: got 'map_search'", "spconv", 2),
     ("calibrate --parts pe,aray", "unknown choice at --parts: got 'aray'", "array", 2),
     ("calibrate --seeds -1", "invalid value at bitkiln calibrate --seeds: got '-1'", "", 2),
     ("calibrate -j 0", "invalid value", "bitkiln calibrate --help", 2),
@@ -326,8 +337,8 @@ def test_command_line(arguments, begin, hint, code, capsys):
 def test_no_dask_scheduler(capsys):
     pytest.importorskip("distributed")
     Path("s.yaml").write_text(SPACE)
-    check(errors_of("sweep s.yaml --dask nonsense", capsys, 1),
-          [("no Dask scheduler answers at --dask: got 'nonsense', expected tcp://HOST:PORT", "")])
+    check(errors_of("sweep s.yaml --dask nonsense", capsys),
+          [("malformed address at --dask: got 'nonsense', expected tcp://HOST:PORT", "")])
 
 
 def test_what_is_edited_is_right_before(capsys):

@@ -1,6 +1,7 @@
 """Other ways to evaluate a space: a Dask cluster gives the same bytes, searches find the front with fewer points."""
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
@@ -171,3 +172,32 @@ def test_fronts_are_those_of_brute_force():
                                                     for other in cost.values())}
     assert {cost[row["id"]] for row in rows if row["fronts"]} == best
     assert front(found) == {(-x, y) for x, y in best}
+
+
+def test_points_that_cost_the_same_are_on_the_front_together(tmp_path):
+    (tmp_path / "s.yaml").write_text(SMALL.replace("pe: [int4, int8, fp4, posit6_0]", "pe: [int4], name: [aa, bb]"))
+    rows = run_sweep(load_space(tmp_path / "s.yaml"))["points"]
+    assert len(rows) == 4
+    for lanes in (1, 2):
+        same = [row["fronts"] for row in rows if row["config"]["lanes"] == lanes]
+        assert same[0] == same[1]
+    assert any(row["fronts"] for row in rows)
+
+
+OWN = SMALL.replace("workload: digits-mlp", "workload: {name: own, layers: [{name: a, m: 3, k: 50, n: 7}]}") \
+    + "memory: {clock_mhz: 100, tiers: [{name: s, size_bits: 1024, bandwidth_bits_per_cycle: 2, source: assumed}]}\n"
+
+
+def test_commands_of_points_give_them_again(tmp_path, monkeypatch, capsys):
+    """Also with memory tiers and a workload of the space's own, in the folder of the results."""
+    pytest.importorskip("matplotlib"), pytest.importorskip("plotly")
+    (tmp_path / "s.yaml").write_text(OWN)
+    assert run_cli(["sweep", str(tmp_path / "s.yaml"), "-o", str(tmp_path / "found"), "-j", "1"]) == 0
+    monkeypatch.chdir(tmp_path / "found")
+    for row in json.loads(Path("sweep.json").read_text())["points"][:3]:
+        capsys.readouterr()
+        assert run_cli([*shlex.split(row["command"])[1:], "--json"]) == 0
+        again = json.loads(capsys.readouterr().out)
+        assert again["cycles"]["value"] == row["metrics"]["cycles"]["value"]
+        assert again["area"]["total"]["value"] == row["metrics"]["area"]["value"]
+        assert "memory" in again["stalls"]

@@ -253,3 +253,13 @@ def test_an_unknown_part_makes_the_total_unknown():
     found = estimate(ENGINES["dot"], get_workload("digits-mlp"), memory=MEMORY)
     assert found.energy["total"].value is None and "arithmetic" in found.energy["total"].source
     assert found.energy["lpddr4"].value > 0 and found.area is None
+
+
+def test_the_peak_of_several_modes_is_that_of_the_products():
+    """FP4 has four products a cycle in each PE where INT8 has two: utilisation is products over peak and cycles."""
+    core = MatmulDesign(ArrayDesign(4, 4, MorphableDesign(("fp4", "int8"))), k_words=256, bus_bits=256)
+    found = estimate(core, get_workload("resnet18"), assignment={"default": "fp4", "first": "int8"})
+    alone = [estimate(core, get_workload("resnet18"), assignment=mode).peak for mode in ("fp4", "int8")]
+    assert alone == [64, 32] and 32 < found.peak < 64
+    assert found.macs / (found.peak * found.cycles.value) == pytest.approx(found.utilisation)
+    assert found.macs / found.cycles.value <= found.peak
