@@ -53,7 +53,11 @@ def assign_command(
     from ..models.workloads.subjects import onnx_subject, subject
 
     kind, limit = budget_of(budget_cycles, budget_bytes, budget_area)
+    if output is not None and output.is_dir():
+        raise BitkilnError("is a folder", where="-o", got=str(output), expected="a file")
     is_onnx = network.lower().endswith(".onnx")
+    if is_onnx and not Path(network).is_file():
+        raise BitkilnError("no such file", where="bitkiln assign", got=network, expected="an ONNX network")
     if is_onnx != (data is not None):
         raise BitkilnError("missing option" if is_onnx else "contradictory options", where="bitkiln assign --data",
                            got=None if is_onnx else str(data), expected="a .npz file with x and y" if is_onnx else
@@ -61,13 +65,18 @@ def assign_command(
     found = subject(network) if not is_onnx else onnx_subject(network, data)
     core = AssignCore(rows, columns, parse_settings(settings))
     chosen = [mode.strip() for mode in modes.split(",") if mode.strip()]
-    problem = problem_of(found, chosen, kind, limit=limit, core=core, batch=batch, tech=technology,
-                         progress=progress)
-    facts = assign_network(problem, limit, points=frontier, progress=progress)
+    try:
+        problem = problem_of(found, chosen, kind, limit=limit, core=core, batch=batch, tech=technology,
+                             progress=progress)
+        facts = assign_network(problem, limit, points=frontier, progress=progress)
+    except BitkilnError as error:
+        if not (error.where or "").startswith("budget.limit"):
+            raise
+        raise BitkilnError(error.what, where=f"--budget-{kind}", got=error.got, expected=error.expected,
+                           help=error.help) from None
     line = f"bitkiln assign {shlex.quote(Path(network).name)} --modes {modes} --budget-{kind} {limit:g}"
     facts["command"] = line
     path = output or Path("build") / f"assign-{found.name}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, layers_yaml(facts, line))
     facts["file"] = str(path)
     echo_json(facts) if json else _print(facts, path)

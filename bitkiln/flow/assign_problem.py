@@ -6,6 +6,7 @@ Errors are measured by the golden model (`models.workloads.sensitivity`), cycles
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -99,7 +100,10 @@ def budget_of(cycles: float | None, bytes_: float | None, area: float | None) ->
                            got=", ".join(f"--budget-{name}" for name, _ in given) or None,
                            expected="one of --budget-cycles, --budget-bytes and --budget-area",
                            help="a budget of 0 is refused with the least that is feasible" if not given else None)
-    return given[0]
+    name, limit = given[0]
+    if not math.isfinite(limit) or limit < 0:
+        raise BitkilnError("out of range", where=f"--budget-{name}", got=limit, expected="a number of 0 or more")
+    return name, limit
 
 
 def _budget(kind: str, limit: float, unit: str, pes: tuple[Pe, ...]) -> Budget:
