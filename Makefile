@@ -54,7 +54,7 @@ test-full: $(STAMP)-test $(STAMP)-fpga ## everything, long suites and mutation i
 mutate: $(STAMP)-test ## (PE=, UNIT=, SEED=) put bugs into arithmetic blocks and (UNIT=spconv) components of streams; the tests must find 95 % of them
 	@$(PY) -m bitkiln.sim.mutate $(if $(PE),--pe "$$PE") $(if $(UNIT),--unit "$$UNIT") $(if $(SEED),--seed "$$SEED") $(ARGS)
 
-bench: $(STAMP)-fpga $(STAMP)-test $(if $(filter bitserial pareto,$(SUITE)),$(STAMP)-words) $(if $(filter pareto,$(SUITE)),$(STAMP)-explore) ## SUITE=foundation: targets, measured values, pass or miss
+bench: $(STAMP)-fpga $(STAMP)-test $(if $(filter bitserial pareto,$(SUITE)),$(STAMP)-words) $(if $(filter pareto,$(SUITE)),$(STAMP)-explore $(STAMP)-search) ## SUITE=foundation: targets, measured values, pass or miss
 	@$(RUN) bench "$${SUITE:-foundation}" $(if $(ONLY),--only "$$ONLY") $(ARGS)
 
 lint: $(STAMP)-test ## ruff over the whole tree
@@ -106,6 +106,11 @@ $(STAMP)-explore: pyproject.toml constraints.txt | $(STAMP)-base
 	@touch $@
 
 # The network that turns words into phonemes, whose other dependencies are not needed, and the words to measure it on.
+$(STAMP)-search: pyproject.toml constraints.txt | $(STAMP)-base
+	@echo "installing the genetic search (once)" >&2
+	@$(INSTALL) '.[search]'
+	@touch $@
+
 $(STAMP)-words: pyproject.toml constraints.txt | $(STAMP)-base
 	@echo "installing the grapheme-to-phoneme network and its words (once)" >&2
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps g2p-en
