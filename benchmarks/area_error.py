@@ -58,7 +58,7 @@ def _fresh(name: str) -> list[Row]:
             refused += 1
             continue
         row = measured(measure_sample(sample, name), name)
-        area = sum(weight * row[metric] for metric, weight in FPGA_WEIGHTS[name].items())
+        area = technology(name).total(row)
         errors.append(abs(found.value - area) / area)
         inside += found.low <= area <= found.high
     note = f"{len(errors)} units, seed {FRESH_SEED}, {refused} refused; {inside} inside their 95 % interval"

@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 
-from bitkiln.config import load_design
-from bitkiln.flow.synth import synthesise
-from bitkiln.hw.emit import to_verilog
+from bitkiln.flow.calibrate import measure_sample
+from bitkiln.flow.samples import Sample
+from bitkiln.models.cost.area.area import technology
+from bitkiln.models.cost.area.calibration import measured
 from bitkiln.report.table import Row
 
 from .energy_reference import libraries
@@ -23,19 +25,13 @@ from .energy_reference import libraries
 COMMAND = "make bench SUITE=pareto ONLY=area_scatter"
 UNITS = ("int4", "e1m2", "fp4", "int6", "fp6_e3m2xfp4", "posit8_0", "int8")
 DEPTHS = tuple(1 << n for n in range(6, 15))
-PERIOD_PS = 1000
 LIBRARIES = ("osu018", "sky130hd")      # beside ECP5: the one that misses its target, and one that does not
 
 
-def unit_area(pe: str, depth: int, liberty: list) -> float:
-    """Area of a unit of two lanes: LUT4 + 2 CCU2C on ECP5 (no liberty), else um2."""
+def unit_area(name: str, liberty: list[Path], pe: str, depth: int) -> float:
+    """Area of a unit of two lanes in a technology."""
     keys = {"engine": "dot_unit", "pe": pe, "lanes": 2, "accumulator.depth": depth}
-    resolved = load_design(cli={key: (value, "benchmark") for key, value in keys.items()})
-    verilog = to_verilog(resolved.component(), resolved.name)
-    found = synthesise(verilog, resolved.name, "asic", liberty=liberty, period_ps=PERIOD_PS) if liberty else \
-        synthesise(verilog, resolved.name, "ecp5")
-    values = {metric.name: metric.value for metric in found.metrics}
-    return values["area"] if liberty else values["lut"] + 2 * values["carry"]
+    return technology(name).total(measured(measure_sample(Sample("pe", keys, False), name, liberty), name))
 
 
 def scatter(areas: np.ndarray) -> np.ndarray:
@@ -49,7 +45,8 @@ def run() -> list[Row]:
     known = libraries()
     for name, liberty in {"ecp5": [], **{name: known[name] for name in LIBRARIES if name in known}}.items():
         with ThreadPoolExecutor(os.cpu_count()) as pool:        # each synthesis is a process
-            areas = list(pool.map(lambda given, liberty=liberty: unit_area(*given, liberty), product(UNITS, DEPTHS)))
+            areas = list(pool.map(lambda given, name=name, liberty=liberty: unit_area(name, liberty, *given),
+                                  product(UNITS, DEPTHS)))
         found = {pe: scatter(each) for pe, each in zip(UNITS, np.reshape(areas, (len(UNITS), -1)), strict=True)}
         worst = max(found, key=lambda pe: found[pe].max())
         every = np.concatenate(list(found.values()))

@@ -158,7 +158,8 @@ class _Reader:
                 elif name.startswith("accuracy_") and name.removeprefix("accuracy_") not in config.accuracy:
                     self.errors.append(BitkilnError("metric is not measured", where=self.where("axes", i, j), got=name,
                                                     expected=f"{name.removeprefix('accuracy_')} in accuracy"))
-        self._try(("technology",), lambda: technology(config.technology))
+        found = self._try(("technology",), lambda: technology(config.technology))
+        self.unit = None if found is None else found.unit
         workload = self._workload()
         memory: Hierarchy | None = default_memory()
         if config.memory is not None:
@@ -255,21 +256,16 @@ class _Reader:
                               expected="base or grid, not both")
         for index, name in enumerate(space.grid.get("technology", ())):
             place = ("spaces", number, "grid", "technology", index)
-            self._try(place, lambda name=name: technology(name))
-            if len(self.errors) == before:
-                self._same_unit(place, str(name))
+            found = self._try(place, lambda name=name: technology(name))
+            if found is not None and self.unit not in (None, found.unit):       # fronts and columns hold one
+                self._add("areas of different units", *place, got=f"{name} ({found.unit})",
+                          expected=f"technologies in {self.unit}, as {self.config.technology}",
+                          help="a space for each unit")
         for index, given in enumerate(space.grid.get("assignment", ())):
             self._bad_assignment(("spaces", number, "grid", "assignment", index), given, workload)
         if len(self.errors) > before:
             return True
         return self._all_fail(number, space, before)
-
-    def _same_unit(self, place: tuple, name: str) -> None:
-        """Fronts and columns hold areas of one unit."""
-        unit, wanted = technology(name).unit, technology(self.config.technology).unit
-        if unit != wanted:
-            self._add("areas of different units", *place, got=f"{name} ({unit})",
-                      expected=f"technologies in {wanted}, as {self.config.technology}", help="a space for each unit")
 
     def _bad_assignment(self, place: tuple, given: Any, workload: Workload | None) -> None:
         if isinstance(given, str):

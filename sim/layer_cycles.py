@@ -125,8 +125,8 @@ class _Pe:
             return LayerCycles(None, f"sums of {layer.k} products are too long to simulate")
         self.model = self.model or BatchModel(MorphablePe(self.design))
         count = min(sums, limit // (words + 1))
-        some = [pe_cycles(self.model, self.design, Job(mode, 1, layer.k, n)) for n in {count, min(sums, count + 1)}]
-        return _continued(layer, sorted(some), sums, count, "sums")
+        return _continued(layer, lambda n: pe_cycles(self.model, self.design, Job(mode, 1, layer.k, n)), sums, count,
+                          "sums")
 
 
 class _Array:
@@ -152,11 +152,8 @@ class _Array:
                                f"passes of {min(design.columns, layer.n)} of {layer.n} columns simulated")
         tiles = -(-layer.m // design.rows) * across
         count = min(tiles, max(limit // max(words, design.rows), LEAST_TILES))
-        some = [array_cycles(self.products, Job(mode, design.rows * n, layer.k, design.columns), rng)
-                for n in {count, min(tiles, count + 1)}]
-        if not all(some):
-            return LayerCycles(None, "no schedule beside the model's gave the right sums")
-        return _continued(layer, sorted(some), tiles, count, "tiles")
+        return _continued(layer, lambda n: array_cycles(self.products, Job(mode, design.rows * n, layer.k,
+                                                                           design.columns), rng), tiles, count, "tiles")
 
 
 class _Serial:
@@ -173,8 +170,7 @@ class _Serial:
         if chunks * weight.terms * count > 2 * limit or len(groups) > design.groups:
             return LayerCycles(None, f"channels of {chunks} chunks are too long to simulate")
         self.model = self.model or StreamModel(BitSerialArray(design))
-        some = [self._channels(at, groups, n) for n in {count, min(passes, count + 1)}]
-        return _continued(layer, sorted(some), passes, count, "passes")
+        return _continued(layer, lambda n: self._channels(at, groups, n), passes, count, "passes")
 
     def _channels(self, at: int, groups: list[int], count: int) -> int:
         design, rng = self.design, np.random.default_rng(SEED)
@@ -192,13 +188,19 @@ class _Serial:
         return span(self.model.run(inputs, {"o": results}).check())
 
 
-def _continued(layer: LayerShape, some: list[int], whole: int, count: int, what: str) -> LayerCycles:
-    """All of a layer by the cycles of ``count`` parts and, where there are more, of one more."""
-    cycles = some[0] + (whole - count) * (some[-1] - some[0])
-    note = f"all {whole} {what} simulated"
-    if count < whole:
-        note = f"{count + 1} of {whole} {what} simulated, the last {some[-1] - some[0]} cycles after the one before"
-    return LayerCycles(cycles * layer.count, note)
+def _continued(layer: LayerShape, run: Callable[[int], int], whole: int, count: int, what: str) -> LayerCycles:
+    """All parts of a layer by the cycles of ``count`` of them and, where there are more, of one more.
+
+    ``run`` gives the cycles of so many parts; 0 where it found none.
+    """
+    cycles, period = run(count), 0
+    if cycles and count < whole:
+        period = run(count + 1) - cycles
+    if not cycles or period < 0:
+        return LayerCycles(None, "no schedule beside the model's gave the right sums")
+    note = f"all {whole} {what} simulated" if count == whole else \
+        f"{count + 1} of {whole} {what} simulated, the last {period} cycles after the one before"
+    return LayerCycles((cycles + (whole - count) * period) * layer.count, note)
 
 
 class _Core:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..models.cost.quantity import Quantity
 from ..models.errors import BitkilnError, nearest
 from .common import (
     EngineName,
@@ -23,6 +22,10 @@ from .common import (
     resolve_design,
     table,
 )
+
+if TYPE_CHECKING:
+    from ..models.cost.area.area import AreaEstimate
+    from ..models.cost.quantity import Quantity
 
 WORKERS = os.cpu_count() or 1
 ENERGY = ("model", "literature", "none")
@@ -102,7 +105,7 @@ def estimate_command(
               f"{each.kind}: {each.source.removeprefix(each.kind + ': ')}"] for part, each in found.energy.items()]
     assert energy is not None
     if area is not None:
-        value = "-" if area.value is None else f"{area.value:,.0f} ({area.low:,.0f} to {area.high:,.0f})"
+        value = "-" if area.value is None else f"{area.value:,.0f}{_interval(area)}"
         rows.append(["area", value, area.unit, "; ".join(filter(None, (area.source, area.note)))])
         rows += [[f"area, {part}", f"{amount:,.0f}", area.unit, "model: part of the area"]
                  for part, amount in area.parts.items() if amount]
@@ -119,7 +122,7 @@ def estimate_command(
                for layer in found.layers], right=(2, 3, 4))
 
 
-def _interval(found: Quantity) -> str:
+def _interval(found: Quantity | AreaEstimate) -> str:
     return "" if found.low is None or found.high is None else f" ({found.low:,.0f} to {found.high:,.0f})"
 
 

@@ -153,10 +153,9 @@ def _measure(run: Callable[..., dict[str, Any]], kind: str, points: Sequence[Poi
 def _area(found: dict[str, Any], tech: Technology) -> dict[str, Any]:
     if "failed" in found:
         return {"value": None, "unit": tech.unit, "source": f"not measured: {found['failed']}"}
-    metrics = measured(found["metrics"], tech.name)
     tools = ", ".join(f"{name} {version}" for name, version in sorted(found["tools"].items()))
-    return {"value": round(sum(weight * metrics[metric] for metric, weight in tech.weights.items()), 3),
-            "unit": tech.unit, "source": f"synthesis for {found['device']}, {tools}"}
+    return {"value": round(tech.total(measured(found["metrics"], tech.name)), 3), "unit": tech.unit,
+            "source": f"synthesis for {found['device']}, {tools}"}
 
 
 def _cycles(found: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:

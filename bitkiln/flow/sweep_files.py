@@ -28,13 +28,11 @@ def write_sweep(found: dict[str, Any], folder: Path) -> list[Path]:
     path = folder / "sweep.json"
     write_atomically(path, json.dumps(found, indent=1, allow_nan=False) + "\n")
     table = write_csv(found, folder / "sweep.csv")
-    own = {MEMORY_FILE: found["space"]["memory"], WORKLOAD_FILE: found["space"]["workload"]}
-    files = [path, table]
-    for name, data in own.items():
-        if isinstance(data, dict):
-            write_atomically(folder / name, yaml.safe_dump(_without_null(data), sort_keys=False))
-            files.append(folder / name)
-    return [*files[:2], *write_static(found, folder), write_report(found, folder / "report.html"), *files[2:]]
+    own = {folder / name: found["space"][key] for name, key in ((MEMORY_FILE, "memory"), (WORKLOAD_FILE, "workload"))
+           if isinstance(found["space"][key], dict)}
+    for place, data in own.items():
+        write_atomically(place, yaml.safe_dump(_without_null(data), sort_keys=False))
+    return [path, table, *write_static(found, folder), write_report(found, folder / "report.html"), *own]
 
 
 def _without_null(data: Any) -> Any:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from bitkiln.cli import run_cli
+
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
@@ -10,3 +12,9 @@ def own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(work)
     monkeypatch.setenv("BITKILN_STORE", str(tmp_path / "store.sqlite"))
     return work
+
+
+@pytest.fixture
+def run():
+    """The command line, as a function of its arguments that gives the exit code."""
+    return lambda *arguments: run_cli(list(arguments))

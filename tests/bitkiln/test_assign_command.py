@@ -9,11 +9,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-import typer
 
-from bitkiln import cli
-from bitkiln.commands import assign as assign_module
-from bitkiln.commands import reproduce as reproduce_module
 from bitkiln.flow.assign import assign_network, equal_width, layers_yaml
 from bitkiln.flow.assign_problem import AssignCore, Problem, budget_of, problem_of
 from bitkiln.flow.layers import read_layers
@@ -34,16 +30,6 @@ MODES = ("fp4", "int4", "int8")
 @cache
 def problem(kind: str = "bytes", network: str = "digits-cnn") -> Problem:
     return problem_of(subject(network), MODES, kind)
-
-
-@pytest.fixture
-def run(monkeypatch):
-    """The command line with these two commands."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    for module in (assign_module, reproduce_module):
-        module.register(app)
-    monkeypatch.setattr(cli, "app", app)
-    return lambda *arguments: cli.run_cli(list(arguments))
 
 
 def budgets(found: Problem, count: int = 5) -> list[float]:

@@ -6,11 +6,7 @@ import json
 
 import numpy as np
 import pytest
-import typer
 
-from bitkiln import cli
-from bitkiln.commands import assign as assign_module
-from bitkiln.commands import reproduce as reproduce_module
 from bitkiln.flow import reproduce_formats, reproduce_systems
 from bitkiln.flow.reproduce import ITEMS, Comparison, Options, comparison, missing, reproduce
 from bitkiln.flow.reproduce_arrays import core, peers
@@ -25,15 +21,6 @@ from bitkiln.models.errors import USAGE, BitkilnError
 from bitkiln.models.formats import get_format
 
 QUICK = ("crossover", "intensity", "arrays", "memory", "fp8-int8", "xr-npe")
-
-
-@pytest.fixture
-def run(monkeypatch):
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    for module in (assign_module, reproduce_module):
-        module.register(app)
-    monkeypatch.setattr(cli, "app", app)
-    return lambda *arguments: cli.run_cli(list(arguments))
 
 
 def check_rows(facts: dict) -> None:

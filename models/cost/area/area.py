@@ -118,6 +118,10 @@ class Technology:
     provenance: Mapping[str, Any]
     delay: LinearModel | None = None
 
+    def total(self, metrics: Mapping[str, float]) -> float:
+        """Area of metrics by name, in ``unit``."""
+        return sum(weight * metrics[name] for name, weight in self.weights.items())
+
     def as_dict(self) -> dict[str, Any]:
         return {"schema": SCHEMA, "name": self.name, "device": self.device, "unit": self.unit,
                 "weights": dict(self.weights), "provenance": dict(self.provenance), "errors": dict(self.errors),
