@@ -8,7 +8,7 @@ exactly; what is fitted in earnest are LUTs, or the area of standard cells.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from ...errors import BitkilnError, nearest
 from .area_blocks import design_blocks
+from .area_features import HELD
 from .fit import Block, LinearModel, Prediction
 
 __all__ = ["AreaEstimate", "Technology", "area_estimate", "for_metric", "fpga_family", "metrics_of",
@@ -23,9 +24,11 @@ __all__ = ["AreaEstimate", "Technology", "area_estimate", "for_metric", "fpga_fa
 
 TECH = Path(__file__).parents[1] / "tech"
 SCHEMA = "bitkiln.tech/1"
-# Cells that each metric of an FPGA's netlist stands for in one figure: a CCU2C takes the place of two LUT4.
-FPGA_WEIGHTS = {"ecp5": {"lut": 1, "carry": 2}, "ice40": {"lut": 1}, "xilinx": {"lut": 1}}
+# Cells that each metric of an FPGA's netlist stands for in one figure: a CCU2C takes the place of two LUT4, a shift
+# register (SRL16E) that of a LUT6.
+FPGA_WEIGHTS = {"ecp5": {"lut": 1, "carry": 2}, "ice40": {"lut": 1}, "xilinx": {"lut": 1, "srl": 1}}
 FPGA_METRICS = ("lut", "carry", "ff")
+SHIFTS = "srl"      # metric of families that turn chains of registers into shift registers
 ASIC_METRICS = ("logic", "registers")
 
 
@@ -37,11 +40,16 @@ def fpga_family(name: str) -> str | None:
 
 def metrics_of(name: str) -> tuple[str, ...]:
     """What is fitted for a technology: cells of an FPGA, or areas of logic and of flip-flops [um2]."""
-    return FPGA_METRICS if fpga_family(name) else ASIC_METRICS
+    family = fpga_family(name)
+    if family is None:
+        return ASIC_METRICS
+    return (*FPGA_METRICS, SHIFTS) if SHIFTS in FPGA_WEIGHTS[family] else FPGA_METRICS
 
 
 def _matters(name: str, metric: str) -> bool:
     """Whether a metric can depend on a count."""
+    if name.endswith(("shifts", HELD)):
+        return metric == SHIFTS and name.endswith("shifts")
     register, chain = name.endswith("registers"), name.split("/")[0].endswith("chain")
     if metric in ("ff", "registers"):
         return register
@@ -49,13 +57,24 @@ def _matters(name: str, metric: str) -> bool:
         return not register and (chain or name.startswith("encode") or "fp32" in name or name.startswith("output"))
     if metric == "lut":
         return not register and not chain
-    return not register
+    return not register and metric != SHIFTS
 
 
-def for_metric(blocks: Sequence[Block], metric: str) -> list[Block]:
-    """The counts of each block that a metric can depend on."""
-    return [Block({name: amount for name, amount in block.counts.items() if _matters(name, metric)}, block.kinds)
-            for block in blocks]
+def for_metric(blocks: Sequence[Block], metric: str, metrics: Iterable[str] = ()) -> list[Block]:
+    """The counts of each block that a metric can depend on.
+
+    ``metrics``: all those of the technology; with shift registers among them, the flip-flops that they replace are
+    taken off.
+    """
+    found = [Block({name: amount for name, amount in block.counts.items() if _matters(name, metric)}, block.kinds)
+             for block in blocks]
+    if metric == "ff" and SHIFTS in metrics:
+        for block, mine in zip(blocks, found, strict=True):
+            for name, amount in block.counts.items():
+                if name.endswith(HELD):
+                    kept = name.removesuffix(HELD) + "registers"
+                    mine.counts[kept] = mine.counts[kept] - amount
+    return found
 
 
 @dataclass(frozen=True)
@@ -69,7 +88,8 @@ class AreaEstimate:
     unit : str
         ``cells`` (LUTs, a carry cell as the LUTs whose place it takes) or ``um2``.
     metrics : dict of str to float
-        The numbers behind it: ``lut``, ``carry``, ``ff`` or ``logic``, ``registers``.
+        The numbers behind it: ``lut``, ``carry``, ``ff`` (and ``srl``, where there are shift registers) or ``logic``,
+        ``registers``.
     parts : dict of str to float
         By component, ``unit``.
     known : bool
@@ -179,7 +199,7 @@ def predict(models: Mapping[str, LinearModel], blocks: Sequence[Block]) -> tuple
     found: dict[str, Prediction] = {}
     missing: list[str] = []
     for metric, model in models.items():
-        mine = for_metric(blocks, metric)
+        mine = for_metric(blocks, metric, models)
         prediction = model.predict(mine)
         if prediction is None:
             missing += model.unknown(mine)

@@ -8,7 +8,7 @@ from ...design import ArrayDesign, DotDesign, MatmulDesign, MorphableDesign
 from ...design.morphable import WORD_BITS
 from ...errors import BitkilnError
 from ...formats import get_format
-from .area_features import lane_block, sum_counts, unit_blocks
+from .area_features import lane_block, shifts, sum_counts, unit_blocks
 from .fit import Block, Counts
 
 __all__ = ["design_blocks"]
@@ -115,6 +115,9 @@ def _(design: ArrayDesign) -> list[Block]:
         registers += WORD_BITS * (skew + moved) + control * (copies - 1)
     edges: Counts = {"edge:array": 1.0, "edge:registers": float(registers),
                      "control:registers": _control(pe) * copies}
+    # Row and column n wait n cycles more; enable, clear and last go on through the first PE's pipeline.
+    lines = [n + 1 for count in (rows, columns) for n in range(count)] if systolic else []
+    edges |= shifts("edge:", [*((WORD_BITS, stages) for stages in lines), (3, 1 + len(PARALLEL_CUTS[pe.pipeline]))])
     if hoisted:
         edges |= {name: amount * (rows + columns) for name, amount in _edge(pe).items()}
         if pe.implementation != "parallel":

@@ -7,6 +7,7 @@ generators (docs/microarchitecture.md); what a count costs on a target is fitted
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from math import ceil, log2
@@ -15,8 +16,11 @@ from ...design import DotDesign
 from ...formats import Format
 from .fit import Block, Counts
 
-__all__ = ["CUTS", "Operand", "fused_fp32", "lane_block", "operand", "sum_counts", "unit_blocks"]
+__all__ = ["CUTS", "HELD", "Operand", "fused_fp32", "lane_block", "operand", "shifts", "sum_counts",
+           "unit_blocks"]
 
+HELD = "shifted"      # counts with this ending: registers that shift registers take the place of
+SHIFT_STAGES = 3      # registers in a row, nothing between them, that synthesis makes a shift register of
 SHORT_CHAIN = 4    # adders of so few bits get no carry cells
 TINY_BITS = 8      # operands of so few bits together are not kept apart by the generator
 
@@ -227,14 +231,19 @@ def _align(lane: _Lane, design: DotDesign) -> Counts:
     return found
 
 
+def _events(design: DotDesign) -> int:
+    """Bits of events that travel beside a product."""
+    float32 = design.accumulator.kind == "fp32"
+    return (design.has_nan or (float32 and design.nan_possible)) + design.has_illegal + 2 * (
+        design.has_inf or (float32 and design.inf_possible))
+
+
 def _lane_registers(lane: _Lane, product: _Product, design: DotDesign, cuts: frozenset[str]) -> int:
     """Flip-flops in one lane's pipeline."""
     held = 0
     decoded = [x for x in (lane.a, lane.w) if x.shift_bits]
-    events = (design.has_nan or (design.accumulator.kind == "fp32" and design.nan_possible)) + 2 * (
-        design.has_inf or (design.accumulator.kind == "fp32" and design.inf_possible)) + design.has_illegal
     for cut in cuts & {"decode", "rows", "multiply", "align"}:
-        held += events + lane.sign
+        held += _events(design) + lane.sign
         bits = product.width
         if cut == "decode":
             bits = product.inside.get("decode", lane.a.significand + lane.w.significand)
@@ -253,6 +262,37 @@ def _lane_registers(lane: _Lane, product: _Product, design: DotDesign, cuts: fro
         elif lane.shifted and cut != "align":
             held += lane.shift
     return held
+
+
+def shifts(name: str, chains: Iterable[tuple[float, int]], times: float = 1.0) -> Counts:
+    """Shift registers for chains of (bits, registers in a row), and the registers whose place they take."""
+    long = [(bits, stages) for bits, stages in chains if stages >= SHIFT_STAGES]
+    return {f"{name}shifts": times * sum(bits for bits, _ in long),
+            f"{name}{HELD}": times * sum(bits * stages for bits, stages in long)}
+
+
+def _lane_chains(lane: _Lane, product: _Product, design: DotDesign, cuts: frozenset[str]) -> list[tuple[float, int]]:
+    """Bits of one lane that only pass through registers, and how many."""
+    stages = cuts & {"decode", "rows", "multiply", "align"}
+    through = len(stages)
+    float32 = design.accumulator.kind == "fp32"
+    aligned = through if float32 else len(stages - {"align"})      # what the aligner takes stays behind it
+    found = [(_events(design), through), (lane.sign, aligned)]
+    decoded = [x.shift_bits for x in (lane.a, lane.w) if x.shift_bits]
+    if len(decoded) == 1:
+        found.append((decoded[0], aligned))
+    elif decoded:
+        found.append((lane.shift, aligned - ("decode" in cuts)))   # their sum
+    x, y = lane.a.significand, lane.w.significand
+    if lane.a.kind == lane.w.kind == "none" and "decode" in cuts and min(x, y) > 1:
+        # Low bits of the first row are those of the product; with two rows, all bits are there behind one level.
+        place, rows, carry = (2, ceil((y + (not lane.w.signed)) / 2), 1) if lane.signed else (1, y, 0)
+        if lane.signed or x + y > 6:
+            first = product.width if rows == 1 else place
+            found.append((first + carry, through))
+            if "rows" in cuts:
+                found.append(((product.width if rows <= 2 else 2 * place) - first, through - 1))
+    return found
 
 
 FP32_LEAST = -149      # exponent of float32's least bit
@@ -306,6 +346,9 @@ def lane_block(design: DotDesign, cuts: frozenset[str]) -> Block:
             _add(found, {"decode:chain": _chain(x.shift_bits)}, n)
     product = _multiply(lane, cuts)
     _add(found, {f"multiply:{name}": amount for name, amount in product.counts.items()}, n, mark)
+    if "decode" in product.inside:
+        # What registers between the rows and their adders cost: no cell reaches through them.
+        _add(found, {f"multiply:{name}": amount for name, amount in product.counts.items()}, n, "/registered")
     _add(found, {"multiply:chain": float(sum(_chain(width) for width in product.chains)),
                  "multiply:chain_bits": float(sum(product.chains)),
                  "multiply:short": float(sum(_short(width) for width in product.chains)),
@@ -327,6 +370,7 @@ def lane_block(design: DotDesign, cuts: frozenset[str]) -> Block:
     registers += total * (len(cuts & {"sum"}) + 2 * len(cuts & {"tree"}))
     _add(found, {"control:lane_flags": float(n * (lane.a.specials + lane.w.specials)),
                  "control:lane_registers": float(registers)})
+    _add(found, shifts("control:lane_", _lane_chains(lane, product, design, cuts), n))
     state = "kept" if not cuts else "registered" if "align" in cuts else "dissolved"
     return Block(found, ((f"pair {design.pe_name}", 0.12), (f"pair {design.pe_name} {state}", 0.08)))
 
@@ -349,7 +393,7 @@ def sum_counts(design: DotDesign, cuts: int, flags: int) -> Counts:
                   "accumulate:chain": float(_chain(design.accumulator_bits))}
     state = 32 if design.accumulator.kind == "fp32" else design.accumulator_bits
     return found | {"control:unit": 1.0, "control:flags": float(flags), "control:registers": 2.0 * cuts,
-                    "accumulate:registers": float(state + flags)}
+                    **shifts("control:", ((1, cuts), (1, cuts))), "accumulate:registers": float(state + flags)}
 
 
 def unit_blocks(design: DotDesign) -> list[Block]:

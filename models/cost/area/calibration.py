@@ -72,7 +72,7 @@ class _Table:
         self.runs, self.weights, self.metrics, self.floor = runs, weights, metrics, floor
         blocks = [design_blocks(run.design) for run in runs]
         self.blocks: dict[str, list[list[Block]]] = {
-            metric: [for_metric(each, metric) for each in blocks] for metric in metrics}
+            metric: [for_metric(each, metric, metrics) for each in blocks] for metric in metrics}
         self.costs = {metric: np.array([run.values[metric] for run in runs]) for metric in metrics}
         self.total = sum((weights[metric] * self.costs[metric] for metric in weights), np.zeros(len(runs)))
 

@@ -6,7 +6,7 @@ pair and pipeline; lanes multiply it; the adder tree depends on pair and lanes, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, log2
 
@@ -95,15 +95,16 @@ def _pair(tech: Technology, pair: str, lanes: Sequence[int], depths: Sequence[in
     one = DotDesign(activation, weight, 1, Accumulator(depth=depths[0]))
     flags = len(one.flags)
     still = _columns([sum_counts(unit, 0, flags) for row in units for unit in row])
-    none, each = sum_counts(one, 0, flags), sum_counts(one, 1, flags)
+    none = sum_counts(one, 0, flags)
     for at, pipeline in enumerate(pipelines):
         cuts = CUTS[one.with_options(pipeline=pipeline).pipeline]
         block = lane_block(one, cuts)
-        # Every register stage of the control adds the same.
-        sums = {name: (amount + len(cuts) * (each[name] - none[name])).reshape(len(lanes), len(depths))
+        # What the stages of the control add is the same for all.
+        added = sum_counts(one, len(cuts), flags)
+        sums = {name: (amount + added.get(name, 0.0) - none.get(name, 0.0)).reshape(len(lanes), len(depths))
                 for name, amount in still.items()}
         counts = _lanes(one, block.counts, cuts, lanes) | _columns(trees)
-        yield at, {metric: _metric(model, metric, counts, block, sums) for metric, model in tech.models.items()}
+        yield at, {metric: _metric(tech, metric, counts, block, sums) for metric in tech.models}
 
 
 def _columns(counts: Sequence[Counts]) -> Arrays:
@@ -124,12 +125,13 @@ def _lanes(unit: DotDesign, counts: Counts, cuts: frozenset[str], lanes: Sequenc
     return found
 
 
-def _metric(model: LinearModel, metric: str, counts: Arrays, block: Block, sums: Arrays) -> _Metric:
+def _metric(tech: Technology, metric: str, counts: Arrays, block: Block, sums: Arrays) -> _Metric:
     """`LinearModel.predict` of all of them."""
+    model, metrics = tech.models[metric], tech.models
     shares = [model.deviations.get(kind) for kind, _ in block.kinds]
     factor = max(1.0 + sum(share or 0.0 for share in shares), 0.0)
-    lanes, lanes_over = _predicted(model, _chosen(counts, metric))
-    both, both_over = _predicted(model, _chosen(sums, metric))
+    lanes, lanes_over = _predicted(model, _chosen(counts, metric, metrics))
+    both, both_over = _predicted(model, _chosen(sums, metric, metrics))
     shape = next(iter(sums.values())).shape
     value = factor * _column(lanes, shape) + both
     over = np.maximum(_column(lanes_over, shape), both_over)
@@ -143,9 +145,9 @@ def _column(values: np.ndarray | float, shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(np.asarray(values, float).reshape(-1, 1), shape)
 
 
-def _chosen(counts: Arrays, metric: str) -> Mapping[str, np.ndarray]:
+def _chosen(counts: Arrays, metric: str, metrics: Iterable[str]) -> Mapping[str, np.ndarray]:
     """The counts that a metric can depend on."""
-    return for_metric([Block(counts)], metric)[0].counts      # type: ignore[arg-type]
+    return for_metric([Block(counts)], metric, metrics)[0].counts      # type: ignore[arg-type]
 
 
 def _predicted(model: LinearModel, counts: Mapping[str, np.ndarray]) -> tuple[np.ndarray | float, np.ndarray | float]:

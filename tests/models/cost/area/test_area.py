@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
 import pytest
 
+from bitkiln.flow.samples import samples
 from bitkiln.hw.emit import to_verilog
 from bitkiln.hw.formats.decode import decoder_for
 from bitkiln.hw.mac.dot import DotUnit, cuts_of, fused_fp32
@@ -27,6 +29,7 @@ from bitkiln.models.cost.area.area_blocks import design_blocks
 from bitkiln.models.cost.area.area_features import CUTS, operand
 from bitkiln.models.cost.area.fit import LinearModel
 from bitkiln.models.design import Accumulator, ArrayDesign, DotDesign, MatmulDesign, MorphableDesign
+from bitkiln.models.design.morphable import WORD_BITS
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.formats import format_names, get_format
 
@@ -37,9 +40,9 @@ PAIRS = ("int2", "int4", "int8", "int16", "uint8", "ternary", "fp4", "e3m0", "fp
 PE = MorphableDesign(("int8", "fp4"), Accumulator("exact", depth=1024))
 
 
-def counts_of(design: object, metric: str) -> dict[str, float]:
+def counts_of(design: object, metric: str, name: str = "ecp5") -> dict[str, float]:
     found: dict[str, float] = {}
-    for block in for_metric(design_blocks(design), metric):
+    for block in for_metric(design_blocks(design), metric, metrics_of(name)):
         for name, amount in block.counts.items():
             found[name] = found.get(name, 0.0) + amount
     return found
@@ -49,7 +52,7 @@ def made_up(designs: list[object], name: str = "ecp5") -> Technology:
     """Costs drawn from a fixed seed for everything in ``designs``."""
     rng, models = np.random.default_rng(1), {}
     for metric in metrics_of(name):
-        names = sorted({count for design in designs for count in counts_of(design, metric)})
+        names = sorted({count for design in designs for count in counts_of(design, metric, name)})
         models[metric] = LinearModel({count: float(rng.uniform(0.2, 3)) for count in names}, error_known=0.1,
                                      error_new=0.3)
     weights = FPGA_WEIGHTS.get(name, {"logic": 1, "registers": 1})
@@ -150,13 +153,37 @@ def test_flip_flops_of_many(tmp_path, monkeypatch):
     flip_flops_equal(drawn(20, 7))
 
 
+def test_shift_registers_of_units():
+    """The counts are Yosys' own, on all units of the table; what stays are flip-flops."""
+    by_digest, shifting = {sample.digest: sample for sample in samples("pe")}, 0
+    with (TECH / "xilinx.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["id"] in by_digest]
+    assert len(rows) > 400
+    for row in rows:
+        design = by_digest[row["id"]].resolve().design
+        counted = {metric: sum(counts_of(design, metric, "xilinx").values()) for metric in ("srl", "ff")}
+        assert counted["srl"] == float(row["srl"]), design.name
+        # Registers that hold the same are one, constant bits of a product have none.
+        assert 0 <= counted["ff"] - float(row["ff"]) <= 2 * design.lanes, design.name
+        shifting += counted["srl"] > 0
+    assert shifting > 100
+
+
+@pytest.mark.parametrize("links", ["broadcast", "systolic"])
+def test_shift_registers_of_links(links):
+    array = ArrayDesign(4, 6, PE, links=links)
+    assert sum(counts_of(array, "srl", "xilinx").values()) == (6 * WORD_BITS if links == "systolic" else 0)
+    assert min(counts_of(array, "ff", "xilinx").values()) >= 0
+    assert not any("shift" in name for metric in ("ff", "lut") for name in counts_of(array, metric) if "edge" in name)
+
+
 # The estimate --------------------------------------------------------------------------------------------
 
 COMPOSED = [PE, ArrayDesign(3, 2, PE), ArrayDesign(2, 4, PE, links="systolic"),
             MatmulDesign(ArrayDesign(2, 2, PE), bus_bits=64, k_words=64)]
 
 
-@pytest.mark.parametrize("name", ["ecp5", "cells"])
+@pytest.mark.parametrize("name", ["ecp5", "xilinx", "cells"])
 def test_parts_add_up(name):
     designs = [*drawn(30, 8), *COMPOSED]
     tech = made_up(designs, name)

@@ -34,8 +34,9 @@ def made_up(metrics: tuple[str, ...] = ("lut", "carry", "ff")) -> Technology:
     return Technology("made up", "none", "cells", weights, models, {}, {"table": "none"})
 
 
-def test_grid_equals_single_estimates():
-    tech, workload = made_up(), get_workload("digits-cnn")
+@pytest.mark.parametrize("metrics", [("lut", "carry", "ff"), ("lut", "carry", "ff", "srl")])
+def test_grid_equals_single_estimates(metrics):
+    tech, workload = made_up(metrics), get_workload("digits-cnn")
     grid = unit_grid(tech, PAIRS, LANES, DEPTHS, PIPELINES, workload)
     assert grid["area"].shape == (len(PAIRS), len(LANES), len(DEPTHS), len(PIPELINES))
     random = np.random.default_rng(1)
