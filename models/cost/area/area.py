@@ -66,8 +66,8 @@ def for_metric(blocks: Sequence[Block], metric: str, metrics: Iterable[str] = ()
     ``metrics``: all those of the technology; with shift registers among them, the flip-flops that they replace are
     taken off.
     """
-    found = [Block({name: amount for name, amount in block.counts.items() if _matters(name, metric)}, block.kinds)
-             for block in blocks]
+    found = [Block({name: amount for name, amount in block.counts.items() if _matters(name, metric)}, block.kinds,
+                   block.copies) for block in blocks]
     if metric == "ff" and SHIFTS in metrics:
         for block, mine in zip(blocks, found, strict=True):
             for name, amount in block.counts.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import singledispatch
 
 from ...design import ArrayDesign, DotDesign, MatmulDesign, MorphableDesign
@@ -35,10 +36,6 @@ def design_blocks(design: object) -> list[Block]:
 @design_blocks.register
 def _(design: DotDesign) -> list[Block]:
     return unit_blocks(design)
-
-
-def _scaled(block: Block, times: float) -> Block:
-    return Block({name: amount * times for name, amount in block.counts.items()}, block.kinds)
 
 
 def _names(design: MorphableDesign) -> str:
@@ -113,17 +110,18 @@ def _(design: ArrayDesign) -> list[Block]:
         skew = rows * (rows - 1) // 2 + columns * (columns - 1) // 2
         moved = rows * (columns - 1) + columns * (rows - 1)
         registers += WORD_BITS * (skew + moved) + control * (copies - 1)
-    edges: Counts = {"edge:array": 1.0, "edge:registers": float(registers),
-                     "control:registers": _control(pe) * copies}
+    edges: Counts = {"edge:registers": float(registers), "control:registers": _control(pe) * copies}
     # Row and column n wait n cycles more; enable, clear and last go on through the first PE's pipeline.
-    lines = [n + 1 for count in (rows, columns) for n in range(count)] if systolic else []
-    edges |= shifts("edge:", [*((WORD_BITS, stages) for stages in lines), (3, 1 + len(PARALLEL_CUTS[pe.pipeline]))])
+    waits = [n + 1 for count in (rows, columns) for n in range(count)] if systolic else []
+    edges |= shifts("edge:", [*((WORD_BITS, stages) for stages in waits), (3, 1 + len(PARALLEL_CUTS[pe.pipeline]))])
     if hoisted:
         edges |= {name: amount * (rows + columns) for name, amount in _edge(pe).items()}
         if pe.implementation != "parallel":
             edges[f"edge:{_names(pe)} registers"] = float(rows + columns)
     pes = _pe_blocks(pe, drain=True, edges=not hoisted)
-    return [*(_scaled(block, rows * columns) for block in pes), Block(edges)]
+    lines = rows + columns
+    return [*(replace(block, copies=rows * columns) for block in pes), Block({"edge:array": 1.0}),
+            Block({name: amount / lines for name, amount in edges.items()}, copies=lines)]
 
 
 @design_blocks.register
@@ -132,25 +130,23 @@ def _(design: MatmulDesign) -> list[Block]:
     float_outputs = sum(get_format(name).family != "int" for name in design.outputs)
     posit_outputs = sum(get_format(name).family == "posit" for name in design.outputs)
     beats = design.bus_bits // WORD_BITS
-    core: Counts = {
-        "control:core": 1.0, "control:queue": float(design.queue),
-        "load:bus": float(design.bus_bits), "load:tiles": float(rows + columns),
-        "load:words": float((rows + columns) * beats),
-        "drain:columns": float(columns * pe.result_bits), "drain:select": float(columns * pe.result_bits) / lanes,
-        "output:lanes": float(lanes), "output:sums": float(lanes * pe.result_bits),
-        "output:float": float(lanes * ("float" in design.rules)),
-        "output:float_sums": float(lanes * ("float" in design.rules)) * pe.result_bits,
-        "output:integer": float(lanes * ("integer" in design.rules)),
-        "output:floats": float(lanes * float_outputs), "output:posits": float(lanes * posit_outputs),
-        "output:bias": float(lanes * design.bias) * pe.result_bits,
-        "output:accumulate": float(lanes * design.accumulate * design.raw_bits),
-        "output:bus": float(design.bus_bits),
-        "control:core_registers": 1.0, "output:lane_registers": float(lanes),
-        "output:sum_registers": float(lanes * pe.result_bits),
-        "output:float_registers": float(lanes * ("float" in design.rules)),
-        "output:integer_registers": float(lanes * ("integer" in design.rules)),
-        "output:bias_registers": float(lanes * design.bias * 32),
-        "load:bus_registers": float(design.bus_bits), "load:tile_registers": float(rows + columns),
+    float_rules, integer_rules = "float" in design.rules, "integer" in design.rules
+    one: Counts = {"control:core": 1.0, "control:queue": float(design.queue), "load:bus": float(design.bus_bits),
+                   "output:bus": float(design.bus_bits), "control:core_registers": 1.0,
+                   "load:bus_registers": float(design.bus_bits)}
+    line: Counts = {"load:tiles": 1.0, "load:words": float(beats), "load:tile_registers": 1.0}
+    column: Counts = {"drain:columns": float(pe.result_bits)}
+    lane: Counts = {
+        "drain:select": columns / lanes * pe.result_bits / lanes,
+        "output:lanes": 1.0, "output:sums": float(pe.result_bits), "output:float": float(float_rules),
+        "output:float_sums": float(float_rules * pe.result_bits), "output:integer": float(integer_rules),
+        "output:floats": float(float_outputs), "output:posits": float(posit_outputs),
+        "output:bias": float(design.bias * pe.result_bits),
+        "output:accumulate": float(design.accumulate * design.raw_bits),
+        "output:lane_registers": 1.0, "output:sum_registers": float(pe.result_bits),
+        "output:float_registers": float(float_rules), "output:integer_registers": float(integer_rules),
+        "output:bias_registers": float(design.bias * 32),
     }
-    blocks = [*design_blocks(design.array), Block({name: amount for name, amount in core.items() if amount})]
-    return blocks
+    parts = ((one, 1), (line, rows + columns), (column, columns), (lane, lanes))
+    return [*design_blocks(design.array), *(Block({name: amount for name, amount in counts.items() if amount},
+                                                  copies=copies) for counts, copies in parts)]

@@ -8,6 +8,7 @@ what their structure predicts, a deviation of that kind is learned as a share of
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,13 +34,16 @@ class Block:
     Attributes
     ----------
     counts : dict of str to float
-        ``component:kind of logic`` -> amount.
+        ``component:kind of logic`` -> amount, of one copy.
     kinds : tuple of (str, float)
         Key of a kind (``pair int8xfp4``) and how large its deviation is expected to be, as a share.
+    copies : int
+        How many a design has: more of the same is less of a surprise than something larger.
     """
 
     counts: Counts
     kinds: tuple[tuple[str, float], ...] = ()
+    copies: int = 1
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class Prediction:
     Attributes
     ----------
     value, low, high : float
-        ``low`` to ``high`` holds 95 of 100 designs like the ones that were held back.
+        ``low`` to ``high`` holds 95 of 100 designs like the ones that were held back; what is larger than among the
+        fitted designs adds its own, wider share.
     parts : dict of str to float
         By component; their sum is ``value``.
     known : bool
@@ -74,9 +79,11 @@ class LinearModel:
     deviations : dict of str to float
         Kind -> share.
     largest : dict of str to float
-        Count -> largest amount among the fitted designs.
+        Count -> largest amount among the fitted designs, copies not counted.
     error_known, error_new : float
         Relative errors that 95 of 100 held-back designs stay below, of known kinds and of kinds never fitted.
+    copies : int
+        Most copies of a part among the fitted designs.
     """
 
     coefficients: dict[str, float]
@@ -84,6 +91,7 @@ class LinearModel:
     largest: dict[str, float] = field(default_factory=dict)
     error_known: float = 0.0
     error_new: float = 0.0
+    copies: int = 1
 
     def unknown(self, blocks: Sequence[Block]) -> list[str]:
         """Counts of a design that no fitted one had."""
@@ -94,28 +102,34 @@ class LinearModel:
         if self.unknown(blocks):
             return None
         parts: dict[str, float] = {}
-        known, over = True, 0.0
+        costs, amounts = Counter(), Counter()
+        known = all(key in self.deviations for block in blocks for key, _ in block.kinds)
         for block in blocks:
-            shares = [self.deviations.get(key) for key, _ in block.kinds]
-            known = known and None not in shares
-            factor = max(1.0 + sum(share or 0.0 for share in shares), 0.0)
+            factor = max(1.0 + sum(self.deviations.get(key, 0.0) for key, _ in block.kinds), 0.0) * block.copies
             for name, amount in block.counts.items():
-                component = name.split(":")[0]
-                parts[component] = parts.get(component, 0.0) + amount * self.coefficients[name] * factor
-        for name, amount in _total(blocks).items():
-            if self.largest.get(name):
-                over = max(over, amount / self.largest[name])
+                costs[name] += amount * self.coefficients[name] * factor
+                amounts[name] += amount
+        for name, cost in costs.items():
+            component = name.split(":")[0]
+            parts[component] = parts.get(component, 0.0) + cost
         value = sum(parts.values())
-        known = known and over <= REACH
-        margin = (self.error_known if known else self.error_new) * max(1.0, over / REACH)
-        return Prediction(value, value * max(1 - margin, 0.0), value * (1 + margin), parts, known)
+        copies = max((block.copies for block in blocks), default=1) / self.copies
+        over = np.array([amounts[name] / largest if (largest := self.largest.get(name)) else 0.0 for name in costs])
+        spread = float(self.margin(known, over) @ np.array([*costs.values()])) * max(1.0, copies / REACH) ** 0.5
+        return Prediction(value, max(value - spread, 0.0), value + spread, parts,
+                          known and max(copies, over.max(initial=0.0)) <= REACH)
+
+    def margin(self, known: bool, over: np.ndarray) -> np.ndarray:
+        """Relative errors to expect of counts that are ``over`` times the largest amounts that were fitted."""
+        seen = self.error_known if known else self.error_new
+        return np.where(over <= REACH, seen, self.error_new) * np.maximum(1.0, over / REACH)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {"coefficients": {name: _short(value) for name, value in sorted(self.coefficients.items())},
                 "deviations": {name: _short(value) for name, value in sorted(self.deviations.items())},
                 "largest": {name: _short(value) for name, value in sorted(self.largest.items())},
-                "error_known": _short(self.error_known), "error_new": _short(self.error_new)}
+                "error_known": _short(self.error_known), "error_new": _short(self.error_new), "copies": self.copies}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LinearModel:
@@ -154,12 +168,6 @@ def _with_shares(rows: np.ndarray, columns: np.ndarray, wanted: np.ndarray, ridg
     return coefficients, np.linalg.solve(triangle, basis.T @ (wanted - rows @ coefficients))
 
 
-def _total(blocks: Sequence[Block]) -> Counts:
-    total: Counts = {}
-    for block in blocks:
-        for name, amount in block.counts.items():
-            total[name] = total.get(name, 0.0) + amount
-    return total
 
 
 def fit_linear(designs: Sequence[Sequence[Block]], costs: Sequence[float], floor: float = 10.0) -> LinearModel:
@@ -177,15 +185,14 @@ def fit_linear(designs: Sequence[Sequence[Block]], costs: Sequence[float], floor
     BitkilnError
         Exit code 3 without SciPy.
     """
-    totals = [_total(blocks) for blocks in designs]
-    names = sorted({name for each in totals for name in each})
+    names = sorted({name for blocks in designs for block in blocks for name in block.counts})
     place = {name: j for j, name in enumerate(names)}
     wanted = np.asarray(costs, np.float64)
     scale = np.hypot(wanted, floor)
     spreads = {key: spread for blocks in designs for block in blocks for key, spread in block.kinds}
     keys = sorted(spreads)
     # Blocks of one design and the same kinds, as rows of one matrix.
-    owner, kinds, rows = [], [], []
+    owner, kinds, rows, copies = [], [], [], []
     for i, blocks in enumerate(designs):
         for block in blocks:
             row = np.zeros(len(names))
@@ -194,12 +201,15 @@ def fit_linear(designs: Sequence[Sequence[Block]], costs: Sequence[float], floor
             owner.append(i)
             kinds.append([keys.index(key) for key, _ in block.kinds])
             rows.append(row)
-    blocks_of, amounts = np.array(owner), np.array(rows)
+            copies.append(block.copies)
+    blocks_of, one = np.array(owner), np.array(rows)
+    amounts = one * np.array(copies)[:, None]
     member = np.zeros((len(rows), len(keys)))
     for i, mine in enumerate(kinds):
         member[i, mine] = 1.0
-    total = np.zeros((len(designs), len(names)))
+    total, single = np.zeros((2, len(designs), len(names)))
     np.add.at(total, blocks_of, amounts)
+    np.add.at(single, blocks_of, one)
     ridge = RIDGE * (total.std(0) + total.mean(0) + 1e-9) / np.median(scale)
     coefficients = _non_negative(total / scale[:, None], wanted / scale, ridge)
     shares = np.zeros(len(keys))
@@ -215,7 +225,7 @@ def fit_linear(designs: Sequence[Sequence[Block]], costs: Sequence[float], floor
                                                 (wanted + column @ shares) / scale, ridge, weight)
     return LinearModel(dict(zip(names, coefficients.tolist(), strict=True)),
                        dict(zip(keys, shares.tolist(), strict=True)),
-                       dict(zip(names, total.max(0).tolist(), strict=True)))
+                       dict(zip(names, single.max(0).tolist(), strict=True)), copies=max(copies))
 
 
 def relative_errors(predicted: Sequence[float], measured: Sequence[float]) -> dict[str, float]:

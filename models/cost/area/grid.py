@@ -18,7 +18,7 @@ from ..mapping import map_layer
 from .area import Technology, for_metric
 from .area import technology as read_technology
 from .area_features import CUTS, lane_block, sum_counts
-from .fit import REACH, Block, Counts, LinearModel
+from .fit import REACH, Block, Counts
 
 __all__ = ["unit_grid"]
 
@@ -127,39 +127,25 @@ def _lanes(unit: DotDesign, counts: Counts, cuts: frozenset[str], lanes: Sequenc
 
 def _metric(tech: Technology, metric: str, counts: Arrays, block: Block, sums: Arrays) -> _Metric:
     """`LinearModel.predict` of all of them."""
-    model, metrics = tech.models[metric], tech.models
+    model = tech.models[metric]
     shares = [model.deviations.get(kind) for kind, _ in block.kinds]
     factor = max(1.0 + sum(share or 0.0 for share in shares), 0.0)
-    lanes, lanes_over = _predicted(model, _chosen(counts, metric, metrics))
-    both, both_over = _predicted(model, _chosen(sums, metric, metrics))
-    shape = next(iter(sums.values())).shape
-    value = factor * _column(lanes, shape) + both
-    over = np.maximum(_column(lanes_over, shape), both_over)
-    known = (None not in shares) & (over <= REACH)
-    margin = np.where(known, model.error_known, model.error_new) * np.maximum(1.0, over / REACH)
-    return _Metric(value, value * np.maximum(1 - margin, 0.0), value * (1 + margin), known)
-
-
-def _column(values: np.ndarray | float, shape: tuple[int, ...]) -> np.ndarray:
-    """Values of lanes, the same for all depths."""
-    return np.broadcast_to(np.asarray(values, float).reshape(-1, 1), shape)
+    value, spread, over = np.zeros((3, *next(iter(sums.values())).shape))
+    lanes = {name: amount.reshape(-1, 1) for name, amount in counts.items()}        # the same for all depths
+    for scale, each in ((factor, lanes), (1.0, sums)):
+        for name, amount in _chosen(each, metric, tech.models).items():
+            coefficient, largest = model.coefficients.get(name), model.largest.get(name)
+            cost = scale * (np.where(amount > 0, np.nan, 0.0) if coefficient is None else amount * coefficient)
+            reach = amount / largest if largest else np.zeros_like(amount)
+            value += cost
+            spread += cost * model.margin(None not in shares, reach)
+            over = np.maximum(over, reach)
+    return _Metric(value, np.maximum(value - spread, 0.0), value + spread, (None not in shares) & (over <= REACH))
 
 
 def _chosen(counts: Arrays, metric: str, metrics: Iterable[str]) -> Mapping[str, np.ndarray]:
     """The counts that a metric can depend on."""
     return for_metric([Block(counts)], metric, metrics)[0].counts      # type: ignore[arg-type]
-
-
-def _predicted(model: LinearModel, counts: Mapping[str, np.ndarray]) -> tuple[np.ndarray | float, np.ndarray | float]:
-    """Cost, NaN with a count that no fitted design had, and how far beyond the largest fitted amounts it is."""
-    value: np.ndarray | float = 0.0
-    over: np.ndarray | float = 0.0
-    for name, amount in counts.items():
-        coefficient, largest = model.coefficients.get(name), model.largest.get(name)
-        value = value + (np.where(amount > 0, np.nan, 0.0) if coefficient is None else amount * coefficient)
-        if largest:
-            over = np.maximum(over, amount / largest)
-    return value, over
 
 
 def _cycles(workload: Workload, lanes: int, pipeline: int) -> int:

@@ -44,7 +44,7 @@ def counts_of(design: object, metric: str, name: str = "ecp5") -> dict[str, floa
     found: dict[str, float] = {}
     for block in for_metric(design_blocks(design), metric, metrics_of(name)):
         for name, amount in block.counts.items():
-            found[name] = found.get(name, 0.0) + amount
+            found[name] = found.get(name, 0.0) + amount * block.copies
     return found
 
 

@@ -103,6 +103,28 @@ def test_intervals_widen_outside_what_was_fitted():
     assert far.low == 0.0 and far.high > 2 * far.value
 
 
+def test_copies_count_and_widen_less_than_size():
+    model = LinearModel({"multiply:cells": 2.0}, {"pair a": 0.1}, {"multiply:cells": 100.0}, error_known=0.05,
+                        error_new=0.2, copies=4)
+
+    def predicted(amount: float, copies: int):
+        return model.predict([Block({"multiply:cells": amount}, (("pair a", SPREAD),), copies)])
+
+    def margin(amount: float, copies: int) -> float:
+        found = predicted(amount, copies)
+        return found.high / found.value - 1
+
+    assert predicted(50, 4).value == pytest.approx(4 * predicted(50, 1).value)
+    assert predicted(50, 5).known and not predicted(50, 6).known
+    assert margin(100, 5) == pytest.approx(0.05)                        # of one copy nothing is larger than was fitted
+    assert margin(100, 16 * 5) == pytest.approx(0.05 * 4)
+    assert margin(1000, 5) > margin(100, 50) > margin(100, 5)
+    designs = [[Block({"multiply:cells": float(size)}, copies=copies)] for size in range(5, 30) for copies in (1, 3)]
+    again = fit_linear(designs, [7.0 * block.counts["multiply:cells"] * block.copies for block, in designs])
+    assert again.coefficients["multiply:cells"] == pytest.approx(7.0, rel=1e-3) and again.copies == 3
+    assert again.largest["multiply:cells"] == 29.0
+
+
 def test_a_deviation_scales_the_parts_it_belongs_to():
     model = LinearModel({"multiply:cells": 2.0, "control:unit": 10.0}, {"pair a": 0.5})
     found = model.predict([Block({"multiply:cells": 10.0}, (("pair a", SPREAD),)), Block({"control:unit": 1.0})])
