@@ -226,12 +226,12 @@ def _draw(report: FrameReport, voxels: Voxels, folder: Path) -> list[str]:
     frame, bars = folder / "frame.png", folder / "layers.png"
     draw_frame(frame, voxels.indices, voxels.voxel_size, Path(report.source).name)
     parts: dict[str, list[float]] = {"work": [], "idle": [], "stall": []}
-    for *_, cost in report.layers:
+    for name, *_, cost in report.layers:
         lanes = report.design.gather.lanes
         work = cost.issued / lanes
         parts["work"].append(work)
         parts["idle"].append(cost.steps - work)
-        parts["stall"].append(max(cost.cycles - cost.steps, 0))
+        parts["stall"].append(report.layer_cycles(name) - cost.steps)
     draw_layers(bars, [name for name, *_ in report.layers], parts, [cost.dense_steps for *_, cost in report.layers],
                 f"{report.run.network.name}, {report.design.gather.lanes} x {report.design.gather.outputs} "
                 f"{report.design.gather.activation.name}, pack {report.design.gather.pack}")
