@@ -250,8 +250,8 @@ def pe_of(design: object) -> MorphableDesign | None:
 def design_paths(design: object) -> tuple[tuple[Path, ...], str]:
     """Paths of a design, and what they leave out.
 
-    Arrays and cores have the paths of their PE; of a PE with lanes for each mode, those of each mode. Paths of shared
-    multipliers (``merged``, ``packed``) and of other engines are not known: none.
+    Arrays have the paths of their PE; of a PE with lanes for each mode, those of each mode. Paths of shared multipliers
+    (``merged``, ``packed``), of a core's output stage and of other engines are not known: none.
 
     Returns
     -------
@@ -259,6 +259,8 @@ def design_paths(design: object) -> tuple[tuple[Path, ...], str]:
     """
     if isinstance(design, DotDesign):
         return unit_paths(design), ""
+    if isinstance(design, MatmulDesign):
+        return (), "no delay model for a core's output stage"
     pe = pe_of(design)
     if pe is None:
         return (), "no delay model for this engine"

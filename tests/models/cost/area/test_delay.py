@@ -11,10 +11,11 @@ from bitkiln.models.cost.area.delay import critical_path, delay_estimate, fit_de
 from bitkiln.models.cost.area.delay_paths import design_paths, unit_paths
 from bitkiln.models.cost.area.fit import LinearModel
 from bitkiln.models.cost.estimate import estimate
-from bitkiln.models.design import Accumulator, ArrayDesign, DotDesign, MorphableDesign
+from bitkiln.models.design import Accumulator, ArrayDesign, DotDesign, MatmulDesign, MorphableDesign
 from bitkiln.models.workloads.shapes_registry import get_workload
 
 PAIRS = ("int2", "int4", "int6", "int8", "uint4", "fp4", "e2m2", "fp8_e4m3", "posit6_0", "posit8_1", "int8xfp4")
+OUTPUTS = ("int8", "fp8_e4m3", "fp16", "posit8_0")
 
 
 def units() -> list[DotDesign]:
@@ -75,6 +76,21 @@ def test_fit_finds_the_slowest_paths_by_itself():
     assert inside >= 0.9 * len(designs)
 
 
+def test_a_slow_rounding_is_found():
+    """The path behind the accumulator has few levels and is the slowest: the rounds must begin with it, too."""
+    random = np.random.default_rng(5)
+    designs = [DotDesign.from_pe(pair, lanes=lanes, pipeline=pipeline, output=str(random.choice(OUTPUTS)),
+                                 accumulator=Accumulator(depth=int(random.choice((64, 1024, 16384)))))
+               for pair in PAIRS for lanes in (2, 8) for pipeline in (0, 2)] + units()[::3]
+    counts = sorted({name for unit in designs for path in unit_paths(unit) for name in path.block.counts})
+    slow = {"encode:minifloat": 4000.0, "encode:posit": 6000.0, "encode:int": 3000.0, "encode:bits": 150.0}
+    model = LinearModel(made_up_model().coefficients | {name: slow.get(name, 0.0) for name in counts if "encode" in name})
+    found = [critical_path(model, unit_paths(unit)) for unit in designs]
+    assert sum(path.name == "encode" for path, _ in found) > 30
+    _, errors = fit_delay(designs, [each.value for _, each in found], [at % 5 == 0 for at in range(len(designs))])
+    assert errors["held_out"]["mean"] < 0.05
+
+
 def test_few_runs_are_not_fitted():
     assert fit_delay(units()[:20], [1000.0] * 20, [False] * 20) is None
 
@@ -97,6 +113,12 @@ def test_arrays_have_their_pe_s_paths_and_a_wider_interval():
     assert array.high - array.value == pytest.approx(1.5 * (one.high - one.value))
     paths, note = design_paths(MorphableDesign(("int4", "fp4"), implementation="parallel"))
     assert note == "" and all("control:modes" in path.block.counts for path in paths)
+
+
+def test_cores_have_no_clock():
+    found = delay_estimate(MatmulDesign(ArrayDesign(2, 2, MorphableDesign(("int4",))), bus_bits=64, k_words=64),
+                           made_up_model())
+    assert found.value is None and found.fmax == (None, None, None) and "output stage" in found.note
 
 
 def technology(delay: LinearModel | None) -> Technology:
