@@ -84,7 +84,8 @@ def test_a_slow_rounding_is_found():
                for pair in PAIRS for lanes in (2, 8) for pipeline in (0, 2)] + units()[::3]
     counts = sorted({name for unit in designs for path in unit_paths(unit) for name in path.block.counts})
     slow = {"encode:minifloat": 4000.0, "encode:posit": 6000.0, "encode:int": 3000.0, "encode:bits": 150.0}
-    model = LinearModel(made_up_model().coefficients | {name: slow.get(name, 0.0) for name in counts if "encode" in name})
+    rounding = {name: slow.get(name, 0.0) for name in counts if "encode" in name}
+    model = LinearModel(made_up_model().coefficients | rounding)
     found = [critical_path(model, unit_paths(unit)) for unit in designs]
     assert sum(path.name == "encode" for path, _ in found) > 30
     _, errors = fit_delay(designs, [each.value for _, each in found], [at % 5 == 0 for at in range(len(designs))])
