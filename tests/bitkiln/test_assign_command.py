@@ -159,7 +159,7 @@ def made_up(tmp_path):
     models = {metric: LinearModel(dict.fromkeys(counts, 1.0), dict.fromkeys(kinds, 0.0)).as_dict()
               for metric in metrics_of("ecp5")}
     path = tmp_path / "made_up.json"
-    path.write_text(json.dumps({"schema": "bitkiln.tech/1", "name": "made_up", "device": "none", "unit": "cells",
+    path.write_text(json.dumps({"schema": "bitkiln.tech/2", "name": "made_up", "device": "none", "unit": "cells",
                                 "weights": {"lut": 1, "carry": 2}, "models": models, "errors": {},
                                 "provenance": {"table": "nothing"}}))
     return str(path)

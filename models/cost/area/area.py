@@ -23,7 +23,7 @@ __all__ = ["AreaEstimate", "Technology", "area_estimate", "for_metric", "fpga_fa
            "predict", "technology", "technology_names"]
 
 TECH = Path(__file__).parents[1] / "tech"
-SCHEMA = "bitkiln.tech/1"
+SCHEMA = "bitkiln.tech/2"
 # Cells that each metric of an FPGA's netlist stands for in one figure: a CCU2C takes the place of two LUT4, a shift
 # register (SRL16E) that of a LUT6.
 FPGA_WEIGHTS = {"ecp5": {"lut": 1, "carry": 2}, "ice40": {"lut": 1}, "xilinx": {"lut": 1, "srl": 1}}
@@ -86,7 +86,7 @@ class AreaEstimate:
     value, low, high : float or None
         ``unit``; None where the design has a part that the model was never fitted to (``note`` says which).
     unit : str
-        ``cells`` (LUTs, a carry cell as the LUTs whose place it takes) or ``um2``.
+        ``cells`` (LUTs, carry cells and shift registers as the LUTs whose place they take) or ``um2``.
     metrics : dict of str to float
         The numbers behind it: ``lut``, ``carry``, ``ff`` (and ``srl``, where there are shift registers) or ``logic``,
         ``registers``.

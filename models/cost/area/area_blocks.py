@@ -93,7 +93,9 @@ def _control(design: MorphableDesign) -> float:
 
 @design_blocks.register
 def _(design: MorphableDesign) -> list[Block]:
-    return [*_pe_blocks(design, drain=False, edges=True), Block({"control:registers": _control(design)})]
+    stages = len(PARALLEL_CUTS[design.pipeline])
+    control = {"control:registers": _control(design)} | shifts("control:", [(1, stages), (1, stages)])
+    return [*_pe_blocks(design, drain=False, edges=True), Block(control)]
 
 
 @design_blocks.register
@@ -111,7 +113,8 @@ def _(design: ArrayDesign) -> list[Block]:
         moved = rows * (columns - 1) + columns * (rows - 1)
         registers += WORD_BITS * (skew + moved) + control * (copies - 1)
     edges: Counts = {"edge:registers": float(registers), "control:registers": _control(pe) * copies}
-    # Row and column n wait n cycles more; enable, clear and last go on through the first PE's pipeline.
+    # Row and column n wait n cycles more; enable, clear and last go on through the first PE's pipeline (taken off the
+    # edges' registers, of which there are enough).
     waits = [n + 1 for count in (rows, columns) for n in range(count)] if systolic else []
     edges |= shifts("edge:", [*((WORD_BITS, stages) for stages in waits), (3, 1 + len(PARALLEL_CUTS[pe.pipeline]))])
     if hoisted:
@@ -132,7 +135,7 @@ def _(design: MatmulDesign) -> list[Block]:
     beats = design.bus_bits // WORD_BITS
     float_rules, integer_rules = "float" in design.rules, "integer" in design.rules
     one: Counts = {"control:core": 1.0, "control:queue": float(design.queue), "load:bus": float(design.bus_bits),
-                   "output:bus": float(design.bus_bits), "control:core_registers": 1.0,
+                   "output:bus": float(design.bus_bits), "control:core_registers": 1.0, "control:core_shifts": 1.0,
                    "load:bus_registers": float(design.bus_bits)}
     line: Counts = {"load:tiles": 1.0, "load:words": float(beats), "load:tile_registers": 1.0}
     column: Counts = {"drain:columns": float(pe.result_bits)}
@@ -146,6 +149,10 @@ def _(design: MatmulDesign) -> list[Block]:
         "output:lane_registers": 1.0, "output:sum_registers": float(pe.result_bits),
         "output:float_registers": float(float_rules), "output:integer_registers": float(integer_rules),
         "output:bias_registers": float(design.bias * 32),
+        # Fitted, unlike the shift registers of units and links: what the rounding's pipeline passes on.
+        "output:lane_shifts": 1.0, "output:float_shifts": float(float_rules),
+        "output:integer_shifts": float(integer_rules), "output:bias_shifts": float(design.bias),
+        "output:accumulate_shifts": float(design.accumulate),
     }
     parts = ((one, 1), (line, rows + columns), (column, columns), (lane, lanes))
     return [*design_blocks(design.array), *(Block({name: amount for name, amount in counts.items() if amount},

@@ -252,7 +252,7 @@ def _lane_registers(lane: _Lane, product: _Product, design: DotDesign, cuts: fro
         elif cut == "multiply":
             bits += product.carry and not lane.sign and not lane.shifted
         elif cut == "align" and design.accumulator.kind == "fp32":
-            bits += lane.shift
+            bits += lane.shift + (product.carry and not lane.sign and not lane.shifted)
         elif cut == "align":
             # The top bit of a one's complement is its sign, which is there already; products of naturals have none.
             bits = lane.value - (not lane.signed) + (product.carry and not lane.sign and not lane.shifted)
@@ -347,7 +347,7 @@ def lane_block(design: DotDesign, cuts: frozenset[str]) -> Block:
     product = _multiply(lane, cuts)
     _add(found, {f"multiply:{name}": amount for name, amount in product.counts.items()}, n, mark)
     if "decode" in product.inside:
-        # What registers between the rows and their adders cost: no cell reaches through them.
+        # The same once more: what registers between the rows and their adders add, since no cell reaches through them.
         _add(found, {f"multiply:{name}": amount for name, amount in product.counts.items()}, n, "/registered")
     _add(found, {"multiply:chain": float(sum(_chain(width) for width in product.chains)),
                  "multiply:chain_bits": float(sum(product.chains)),

@@ -83,7 +83,7 @@ class LinearModel:
     error_known, error_new : float
         Relative errors that 95 of 100 held-back designs stay below, of known kinds and of kinds never fitted.
     copies : int
-        Most copies of a part among the fitted designs.
+        Most copies of a part among the fitted designs; with more than so many, the whole interval widens.
     """
 
     coefficients: dict[str, float]
@@ -166,8 +166,6 @@ def _with_shares(rows: np.ndarray, columns: np.ndarray, wanted: np.ndarray, ridg
     basis, triangle = np.linalg.qr(free)
     coefficients = _non_negative(rows - basis @ (basis.T @ rows), wanted - basis @ (basis.T @ wanted), ridge)
     return coefficients, np.linalg.solve(triangle, basis.T @ (wanted - rows @ coefficients))
-
-
 
 
 def fit_linear(designs: Sequence[Sequence[Block]], costs: Sequence[float], floor: float = 10.0) -> LinearModel:

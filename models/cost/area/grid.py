@@ -42,9 +42,9 @@ def unit_grid(technology: Technology | str, pairs: Sequence[str], lanes: Sequenc
     Returns
     -------
     dict of str to float ndarray (pairs, lanes, depths, pipelines)
-        ``area``, ``low``, ``high`` in the technology's unit, and each of its metrics (``lut``, ``carry``, ``ff`` or
-        ``logic``, ``registers``); ``known`` (bool); with a workload ``cycles`` and ``area_cycles``. NaN where the model
-        was never fitted to a part.
+        ``area``, ``low``, ``high`` in the technology's unit, and each of its metrics (``lut``, ``carry``, ``ff``,
+        ``srl`` or ``logic``, ``registers``); ``known`` (bool); with a workload ``cycles`` and ``area_cycles``. NaN
+        where the model was never fitted to a part.
 
     Raises
     ------

@@ -144,7 +144,8 @@ def flip_flops_equal(designs: list[DotDesign]) -> None:
 
 def test_flip_flops(tmp_path, monkeypatch):
     monkeypatch.setenv("BITKILN_STORE", str(tmp_path / "store.sqlite"))
-    flip_flops_equal(drawn(1, 6))
+    owed = DotDesign.from_pe("int4xint2", lanes=2, pipeline=3, accumulator=Accumulator("fp32"))     # a carry each
+    flip_flops_equal([*drawn(1, 6), owed])
 
 
 @pytest.mark.slow
