@@ -41,11 +41,10 @@ def fpga_family(name: str) -> str | None:
 def metrics_of(name: str) -> tuple[str, ...]:
     """What is fitted for a technology: cells of an FPGA, or areas of logic and of flip-flops [um2]."""
     family = fpga_family(name)
-    if family is None:
-        return ASIC_METRICS
-    return (*FPGA_METRICS, SHIFTS) if SHIFTS in FPGA_WEIGHTS[family] else FPGA_METRICS
+    return tuple(dict.fromkeys((*FPGA_METRICS, *FPGA_WEIGHTS[family]))) if family else ASIC_METRICS
 
 
+@cache
 def _matters(name: str, metric: str) -> bool:
     """Whether a metric can depend on a count."""
     if name.endswith(("shifts", HELD)):

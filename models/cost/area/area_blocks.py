@@ -101,13 +101,14 @@ def _(design: MorphableDesign) -> list[Block]:
 @design_blocks.register
 def _(design: ArrayDesign) -> list[Block]:
     rows, columns, pe = design.rows, design.columns, design.pe
+    lines = rows + columns
     systolic = design.links == "systolic"
     # Broadcast operands pass their edges once for each row and column, and all PEs have the same control.
     hoisted = not systolic and (pe.implementation != "parallel" or len(pe.modes) > 1)
     control = pe.mode_bits * (len(pe.modes) > 1) + 3
     word = _word_bits(pe) if hoisted else WORD_BITS
-    registers = word * (rows + columns) + control
-    copies = rows + columns - 1 if systolic else 1
+    registers = word * lines + control
+    copies = lines - 1 if systolic else 1
     if systolic:
         skew = rows * (rows - 1) // 2 + columns * (columns - 1) // 2
         moved = rows * (columns - 1) + columns * (rows - 1)
@@ -117,14 +118,14 @@ def _(design: ArrayDesign) -> list[Block]:
     # edges' registers, of which there are enough).
     waits = [n + 1 for count in (rows, columns) for n in range(count)] if systolic else []
     edges |= shifts("edge:", [*((WORD_BITS, stages) for stages in waits), (3, 1 + len(PARALLEL_CUTS[pe.pipeline]))])
+    line = {name: amount / lines for name, amount in edges.items()}
     if hoisted:
-        edges |= {name: amount * (rows + columns) for name, amount in _edge(pe).items()}
+        line |= _edge(pe)
         if pe.implementation != "parallel":
-            edges[f"edge:{_names(pe)} registers"] = float(rows + columns)
+            line[f"edge:{_names(pe)} registers"] = 1.0
     pes = _pe_blocks(pe, drain=True, edges=not hoisted)
-    lines = rows + columns
     return [*(replace(block, copies=rows * columns) for block in pes), Block({"edge:array": 1.0}),
-            Block({name: amount / lines for name, amount in edges.items()}, copies=lines)]
+            Block(line, copies=lines)]
 
 
 @design_blocks.register
@@ -140,7 +141,7 @@ def _(design: MatmulDesign) -> list[Block]:
     line: Counts = {"load:tiles": 1.0, "load:words": float(beats), "load:tile_registers": 1.0}
     column: Counts = {"drain:columns": float(pe.result_bits)}
     lane: Counts = {
-        "drain:select": columns / lanes * pe.result_bits / lanes,
+        "drain:select": columns * pe.result_bits / lanes**2,
         "output:lanes": 1.0, "output:sums": float(pe.result_bits), "output:float": float(float_rules),
         "output:float_sums": float(float_rules * pe.result_bits), "output:integer": float(integer_rules),
         "output:floats": float(float_outputs), "output:posits": float(posit_outputs),

@@ -117,6 +117,7 @@ def _decode(x: Operand, fmt: Format) -> Counts:
     return found
 
 
+LANE_CUTS = frozenset({"decode", "rows", "multiply", "align"})     # in every lane; the others are behind the tree
 CUTS = {0: frozenset(), 1: frozenset({"multiply"}), 2: frozenset({"multiply", "align"}),
         3: frozenset({"decode", "multiply", "align"}), 4: frozenset({"decode", "rows", "multiply", "align"}),
         5: frozenset({"decode", "rows", "multiply", "align", "sum"}),
@@ -240,22 +241,23 @@ def _events(design: DotDesign) -> int:
 
 def _lane_registers(lane: _Lane, product: _Product, design: DotDesign, cuts: frozenset[str]) -> int:
     """Flip-flops in one lane's pipeline."""
-    held = 0
+    held, events = 0, _events(design)
+    carry = product.carry and not lane.sign and not lane.shifted
     decoded = [x for x in (lane.a, lane.w) if x.shift_bits]
-    for cut in cuts & {"decode", "rows", "multiply", "align"}:
-        held += _events(design) + lane.sign
+    for cut in cuts & LANE_CUTS:
+        held += events + lane.sign
         bits = product.width
         if cut == "decode":
             bits = product.inside.get("decode", lane.a.significand + lane.w.significand)
         elif cut == "rows":
             bits = product.inside.get("rows", product.width + (product.carry and not lane.sign))
         elif cut == "multiply":
-            bits += product.carry and not lane.sign and not lane.shifted
+            bits += carry
         elif cut == "align" and design.accumulator.kind == "fp32":
-            bits += lane.shift + (product.carry and not lane.sign and not lane.shifted)
+            bits += lane.shift + carry
         elif cut == "align":
             # The top bit of a one's complement is its sign, which is there already; products of naturals have none.
-            bits = lane.value - (not lane.signed) + (product.carry and not lane.sign and not lane.shifted)
+            bits = lane.value - (not lane.signed) + carry
         held += bits
         if lane.shifted and cut == "decode":
             held += sum(x.shift_bits for x in decoded)
@@ -273,7 +275,7 @@ def shifts(name: str, chains: Iterable[tuple[float, int]], times: float = 1.0) -
 
 def _lane_chains(lane: _Lane, product: _Product, design: DotDesign, cuts: frozenset[str]) -> list[tuple[float, int]]:
     """Bits of one lane that only pass through registers, and how many."""
-    stages = cuts & {"decode", "rows", "multiply", "align"}
+    stages = cuts & LANE_CUTS
     through = len(stages)
     float32 = design.accumulator.kind == "fp32"
     aligned = through if float32 else len(stages - {"align"})      # what the aligner takes stays behind it
@@ -283,15 +285,14 @@ def _lane_chains(lane: _Lane, product: _Product, design: DotDesign, cuts: frozen
         found.append((decoded[0], aligned))
     elif decoded:
         found.append((lane.shift, aligned - ("decode" in cuts)))   # their sum
-    x, y = lane.a.significand, lane.w.significand
-    if lane.a.kind == lane.w.kind == "none" and "decode" in cuts and min(x, y) > 1:
+    if "decode" in product.inside:
         # Low bits of the first row are those of the product; with two rows, all bits are there behind one level.
-        place, rows, carry = (2, ceil((y + (not lane.w.signed)) / 2), 1) if lane.signed else (1, y, 0)
-        if lane.signed or x + y > 6:
-            first = product.width if rows == 1 else place
-            found.append((first + carry, through))
-            if "rows" in cuts:
-                found.append(((product.width if rows <= 2 else 2 * place) - first, through - 1))
+        y = lane.w.significand
+        place, rows = (2, ceil((y + (not lane.w.signed)) / 2)) if lane.signed else (1, y)
+        first = product.width if rows == 1 else place
+        found.append((first + product.carry, through))
+        if "rows" in cuts:
+            found.append(((product.width if rows <= 2 else 2 * place) - first, through - 1))
     return found
 
 

@@ -182,8 +182,9 @@ def fit_delay(designs: Sequence[object], delays: Sequence[float], check: Sequenc
     fitted = [paths[i] for i in np.flatnonzero(~held)]
     # Where the rounds end depends on where they start: the better of two.
     starts = [[start(each) for each in fitted] for start in (_longest, _last)]
-    _, whole = min((_settled(fitted, wanted[~held], start) for start in starts[:1 + (starts[0] != starts[1])]),
-                   key=lambda found: found[0])
+    if starts[0] == starts[1]:
+        starts.pop()
+    _, whole = min((_settled(fitted, wanted[~held], start) for start in starts), key=lambda found: found[0])
     pairs = left_out([getattr(design, "pe_name", "") for design in designs])
     folds = left_out(np.random.default_rng(SEED).permutation(len(wanted)) % FOLDS)
     errors = {"format_left_out": delay_errors(pairs, wanted), "tenth_left_out": delay_errors(folds, wanted)}

@@ -8,7 +8,6 @@ what their structure predicts, a deviation of that kind is learned as a share of
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,27 +101,26 @@ class LinearModel:
         if self.unknown(blocks):
             return None
         parts: dict[str, float] = {}
-        costs, amounts = Counter(), Counter()
+        costs: Counts = {}
+        amounts: Counts = {}
         known = all(key in self.deviations for block in blocks for key, _ in block.kinds)
         for block in blocks:
             factor = max(1.0 + sum(self.deviations.get(key, 0.0) for key, _ in block.kinds), 0.0) * block.copies
             for name, amount in block.counts.items():
-                costs[name] += amount * self.coefficients[name] * factor
-                amounts[name] += amount
-        for name, cost in costs.items():
-            component = name.split(":")[0]
-            parts[component] = parts.get(component, 0.0) + cost
-        value = sum(parts.values())
-        copies = max((block.copies for block in blocks), default=1) / self.copies
-        over = np.array([amounts[name] / largest if (largest := self.largest.get(name)) else 0.0 for name in costs])
-        spread = float(self.margin(known, over) @ np.array([*costs.values()])) * max(1.0, copies / REACH) ** 0.5
-        return Prediction(value, max(value - spread, 0.0), value + spread, parts,
-                          known and max(copies, over.max(initial=0.0)) <= REACH)
-
-    def margin(self, known: bool, over: np.ndarray) -> np.ndarray:
-        """Relative errors to expect of counts that are ``over`` times the largest amounts that were fitted."""
+                costs[name] = costs.get(name, 0.0) + amount * self.coefficients[name] * factor
+                amounts[name] = amounts.get(name, 0.0) + amount
         seen = self.error_known if known else self.error_new
-        return np.where(over <= REACH, seen, self.error_new) * np.maximum(1.0, over / REACH)
+        furthest = max((block.copies for block in blocks), default=1) / self.copies / REACH
+        spread, wider = 0.0, max(1.0, furthest) ** 0.5
+        for name, cost in costs.items():
+            component, largest = name.split(":")[0], self.largest.get(name)
+            parts[component] = parts.get(component, 0.0) + cost
+            over = amounts[name] / largest / REACH if largest else 0.0
+            spread += cost * (seen if over <= 1 else self.error_new * over)
+            furthest = max(furthest, over)
+        value = sum(parts.values())
+        spread *= wider
+        return Prediction(value, max(value - spread, 0.0), value + spread, parts, known and furthest <= 1)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

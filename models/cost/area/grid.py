@@ -129,18 +129,19 @@ def _metric(tech: Technology, metric: str, counts: Arrays, block: Block, sums: A
     """`LinearModel.predict` of all of them."""
     model = tech.models[metric]
     shares = [model.deviations.get(kind) for kind, _ in block.kinds]
+    seen = model.error_new if None in shares else model.error_known
     factor = max(1.0 + sum(share or 0.0 for share in shares), 0.0)
-    value, spread, over = np.zeros((3, *next(iter(sums.values())).shape))
+    value, spread, furthest = np.zeros((3, *next(iter(sums.values())).shape))
     lanes = {name: amount.reshape(-1, 1) for name, amount in counts.items()}        # the same for all depths
     for scale, each in ((factor, lanes), (1.0, sums)):
         for name, amount in _chosen(each, metric, tech.models).items():
             coefficient, largest = model.coefficients.get(name), model.largest.get(name)
             cost = scale * (np.where(amount > 0, np.nan, 0.0) if coefficient is None else amount * coefficient)
-            reach = amount / largest if largest else np.zeros_like(amount)
+            over = amount / largest / REACH if largest else np.zeros_like(amount)
             value += cost
-            spread += cost * model.margin(None not in shares, reach)
-            over = np.maximum(over, reach)
-    return _Metric(value, np.maximum(value - spread, 0.0), value + spread, (None not in shares) & (over <= REACH))
+            spread += cost * np.where(over <= 1, seen, model.error_new * over)
+            furthest = np.maximum(furthest, over)
+    return _Metric(value, np.maximum(value - spread, 0.0), value + spread, (None not in shares) & (furthest <= 1))
 
 
 def _chosen(counts: Arrays, metric: str, metrics: Iterable[str]) -> Mapping[str, np.ndarray]:

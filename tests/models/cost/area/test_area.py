@@ -40,9 +40,9 @@ PAIRS = ("int2", "int4", "int8", "int16", "uint8", "ternary", "fp4", "e3m0", "fp
 PE = MorphableDesign(("int8", "fp4"), Accumulator("exact", depth=1024))
 
 
-def counts_of(design: object, metric: str, name: str = "ecp5") -> dict[str, float]:
+def counts_of(design: object, metric: str, tech: str = "ecp5") -> dict[str, float]:
     found: dict[str, float] = {}
-    for block in for_metric(design_blocks(design), metric, metrics_of(name)):
+    for block in for_metric(design_blocks(design), metric, metrics_of(tech)):
         for name, amount in block.counts.items():
             found[name] = found.get(name, 0.0) + amount * block.copies
     return found
@@ -176,6 +176,22 @@ def test_shift_registers_of_links(links):
     assert sum(counts_of(array, "srl", "xilinx").values()) == (6 * WORD_BITS if links == "systolic" else 0)
     assert min(counts_of(array, "ff", "xilinx").values()) >= 0
     assert not any("shift" in name for metric in ("ff", "lut") for name in counts_of(array, metric) if "edge" in name)
+
+
+@pytest.mark.parametrize(("modes", "pipeline", "measured"), [(("int8",), 4, 8), (("int8", "fp4"), 3, 2)])
+def test_shift_registers_of_pes(modes, pipeline, measured):
+    pe = MorphableDesign(modes, Accumulator("exact", depth=1024), pipeline=pipeline)
+    assert sum(counts_of(pe, "srl", "xilinx").values()) == measured      # `bitkiln synth --target xilinx`, Yosys 0.70
+
+
+def test_registers_between_rows_and_adders_are_counted():
+    """Only of integers' rows: decoded operands are registered before they become rows."""
+    for pair, pipeline, registered in (("int8", 3, True), ("int8", 2, False), ("uint8", 4, True),
+                                       ("fp8_e4m3", 4, False)):
+        counts = counts_of(DotDesign.from_pe(pair, pipeline=pipeline), "lut")
+        again = {name: amount for name, amount in counts.items() if name.endswith("/registered")}
+        assert bool(again) == registered
+        assert all(amount == counts[name.replace("/registered", "/flat")] for name, amount in again.items())
 
 
 # The estimate --------------------------------------------------------------------------------------------
