@@ -7,7 +7,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 # Values reach the recipes through the environment, so that no character in them is special to the shell.
-export PE ENGINE MODES ROWS COLUMNS JOBS LANES DEPTH ACCUMULATOR PIPELINE SEED SUITE ONLY UNIT SPACE ARGS WAVES
+export BOARD CLOCK PE ENGINE MODES ROWS COLUMNS JOBS LANES DEPTH ACCUMULATOR PIPELINE SEED SUITE ONLY UNIT SPACE ARGS WAVES
 
 # The first Python that is new enough; PYTHON=... on the command line wins.
 PYTHON = $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
@@ -25,12 +25,12 @@ OPTIONS = $(if $(MODES),--modes "$$MODES") $(if $(ROWS),--rows "$$ROWS") $(if $(
           $(if $(ACCUMULATOR),--accumulator "$$ACCUMULATOR") $(if $(PIPELINE),--pipeline "$$PIPELINE") \
           $(if $(SEED),--seed "$$SEED") $(ARGS)
 
-.PHONY: help sim check-sim pareto test test-full mutate bench lint typecheck doctor constraints clean
+.PHONY: help sim check-sim pareto bitstream test test-full mutate bench lint typecheck doctor docs synth-table constraints clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
 	@echo "usage: make TARGET [VARIABLE=value ...]"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 	@echo "sim takes also LANES= DEPTH= ACCUMULATOR= PIPELINE= SEED= WAVES=1, with ENGINE= also MODES= ROWS= COLUMNS= JOBS=;"
 	@echo "any target takes ARGS='...'"
 
@@ -45,16 +45,21 @@ check-sim:
 pareto: $(STAMP)-explore $(STAMP)-words ## (SPACE=formats or FILE.yaml) accuracy, area and cycles of a design space, with an interactive report
 	@$(RUN) sweep "$${SPACE:-formats}" $(ARGS)
 
+bitstream: $(STAMP)-boards ## BOARD=ulx3s (ENGINE=matmul_core MODES=fp4,int8 ROWS= COLUMNS= CLOCK=): a bitstream by the open tools
+	@$(RUN) bitstream --board "$$BOARD" $(if $(ENGINE),--engine "$$ENGINE") $(if $(MODES),--modes "$$MODES") \
+	  $(if $(ROWS),--rows "$$ROWS") $(if $(COLUMNS),--columns "$$COLUMNS") $(if $(CLOCK),--clock "$$CLOCK") \
+	  $(if $(PIPELINE),--pipeline "$$PIPELINE") $(ARGS)
+
 test: $(STAMP)-test ## the test suite (about 20 minutes on two cores)
 	@$(PY) -m pytest -n 2 --dist loadscope $(ARGS)
 
-test-full: $(STAMP)-test $(STAMP)-fpga ## everything, long suites and mutation included
+test-full: $(STAMP)-test $(STAMP)-fpga $(STAMP)-docs $(STAMP)-explore $(STAMP)-words ## everything, long suites and mutation included
 	@$(PY) -m pytest -n 2 --dist loadscope -m "slow or not slow" $(ARGS)
 
 mutate: $(STAMP)-test ## (PE=, UNIT=, SEED=) put bugs into arithmetic blocks and (UNIT=spconv) components of streams; the tests must find 95 % of them
 	@$(PY) -m bitkiln.sim.mutate $(if $(PE),--pe "$$PE") $(if $(UNIT),--unit "$$UNIT") $(if $(SEED),--seed "$$SEED") $(ARGS)
 
-bench: $(STAMP)-fpga $(STAMP)-test $(if $(filter bitserial pareto,$(SUITE)),$(STAMP)-words) $(if $(filter pareto,$(SUITE)),$(STAMP)-explore $(STAMP)-search) ## SUITE=foundation: targets, measured values, pass or miss
+bench: $(STAMP)-fpga $(STAMP)-test $(if $(filter bitserial pareto,$(SUITE)),$(STAMP)-words) $(if $(filter pareto,$(SUITE)),$(STAMP)-explore $(STAMP)-search) $(if $(filter boards,$(SUITE)),$(STAMP)-boards) ## SUITE=foundation: targets, measured values, pass or miss
 	@$(RUN) bench "$${SUITE:-foundation}" $(if $(ONLY),--only "$$ONLY") $(ARGS)
 
 lint: $(STAMP)-test ## ruff over the whole tree
@@ -65,13 +70,20 @@ typecheck: $(STAMP)-test ## mypy over the whole package
 	@$(PY) -m mypy --version >/dev/null 2>&1 || $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt mypy
 	@rm -rf build/typecheck && mkdir -p build/typecheck/bitkiln
 	@for each in bitkiln/*; do ln -s "../../../$$each" build/typecheck/bitkiln/; done
-	@for each in host hw models sim; do ln -s "../../../$$each" build/typecheck/bitkiln/; done
+	@for each in boards host hw models sim; do ln -s "../../../$$each" build/typecheck/bitkiln/; done
 	@cd build/typecheck && ../../$(PY) -m mypy -p bitkiln --ignore-missing-imports $(ARGS)
+
+docs: $(STAMP)-docs ## the documentation site, in build/docs/html; fails on any warning
+	@$(PY) -m sphinx -b html -c docs -d build/docs/doctrees -W --keep-going -q . build/docs/html $(ARGS)
+	@echo "documentation: build/docs/html/index.html"
+
+synth-table: $(STAMP)-fpga ## area and clock of a handful of PEs, as Markdown (the summary of the CI job)
+	@$(PY) benchmarks/synth_table.py $(ARGS)
 
 doctor: $(STAMP)-base ## which tools are here, and how to get the others
 	@$(RUN) doctor $(ARGS)
 
-constraints: $(STAMP)-test $(STAMP)-fpga ## write constraints.txt from what is installed now
+constraints: $(STAMP)-test $(STAMP)-fpga $(STAMP)-docs ## write constraints.txt from what is installed now
 	@{ sed -n '/^#/p' constraints.txt; $(PY) -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+=='; } > constraints.new
 	@mv constraints.new constraints.txt
 
@@ -100,6 +112,11 @@ $(STAMP)-test: pyproject.toml constraints.txt | $(STAMP)-base
 	@$(INSTALL) '.[test]'
 	@touch $@
 
+$(STAMP)-docs: pyproject.toml constraints.txt | $(STAMP)-base
+	@echo "installing the documentation tools (once)" >&2
+	@$(INSTALL) '.[docs]'
+	@touch $@
+
 $(STAMP)-explore: pyproject.toml constraints.txt | $(STAMP)-base
 	@echo "installing the report's plotting packages and SciPy (once)" >&2
 	@$(INSTALL) '.[explore]'
@@ -120,4 +137,9 @@ $(STAMP)-words: pyproject.toml constraints.txt | $(STAMP)-base
 $(STAMP)-fpga: pyproject.toml constraints.txt | $(STAMP)-base
 	@echo "installing synthesis and place-and-route (once)" >&2
 	@$(INSTALL) '.[fpga]'
+	@touch $@
+
+$(STAMP)-boards: pyproject.toml constraints.txt | $(STAMP)-fpga
+	@echo "installing the definitions of boards (once)" >&2
+	@$(INSTALL) '.[boards]'
 	@touch $@

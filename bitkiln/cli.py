@@ -18,8 +18,11 @@ from . import __version__
 from .commands import (
     assign,
     bench,
+    bitstream,
+    board,
     designs,
     doctor,
+    draw,
     explore,
     formats,
     generate,
@@ -30,7 +33,11 @@ from .commands import (
     sim,
     spconv,
     synth,
+    view,
+    welcome,
 )
+from .commands.bars import close as end_progress
+from .commands.shell import COMPLETE, completing, typed_command
 from .models.errors import FAILED, BitkilnError, nearest
 
 __all__ = ["app", "main", "run_cli"]
@@ -39,14 +46,15 @@ INTERRUPTED = 130          # 128 + SIGINT, as shells report it
 CLOSED_PIPE = 141          # 128 + SIGPIPE
 
 app = typer.Typer(
-    name="bitkiln", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    name="bitkiln", pretty_exceptions_enable=False, rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Open hardware generator for verified low-precision accelerators.",
     epilog="Start with:  bitkiln doctor   ·   bitkiln sim fp4   ·   bitkiln generate --pe int8xfp4",
 )
-for module in (sim, generate, synth, explore, assign, reproduce, run, perplexity, spconv, formats, quantize, designs,
-               bench, doctor):
+for module in (sim, view, generate, draw, synth, explore, assign, reproduce, run, perplexity, spconv, bitstream, board,
+               formats, quantize, designs, bench, doctor):
     module.register(app)
+welcome.arrange(app)
 
 
 def _version(value: bool) -> None:
@@ -61,9 +69,10 @@ def root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
                                           help="Print the version and exit.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colours, as with NO_COLOR=1.")] = False,
 ) -> None:
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        typer.echo(welcome.page(context.command.commands))  # type: ignore[attr-defined]
 
 
 def _usage_error(error: Exception, arguments: Sequence[str]) -> BitkilnError:
@@ -110,7 +119,7 @@ def _report(error: BitkilnError) -> int:
 
 
 def _call(arguments: Sequence[str]) -> int:
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(completing(app, typed_command()) if COMPLETE in os.environ else app)
     result = command.main(args=list(arguments), prog_name="bitkiln", standalone_mode=False)
     sys.stdout.flush()
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
@@ -121,20 +130,27 @@ def run_cli(arguments: Sequence[str]) -> int:
 
     0 done; 1 failed work; 2 usage or configuration; 3 missing tool; 130 interrupted; 141 closed pipe.
     Errors are printed on stderr as ``error: ...`` and ``help: ...`` lines, never as a traceback unless
-    ``--debug`` is among the arguments.
+    ``--debug`` is among the arguments. ``--no-color`` may stand anywhere too.
     """
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    given, debug = list(arguments), "--debug" in arguments
+    no_color = os.environ.get("NO_COLOR")
+    if "--no-color" in arguments:
+        os.environ["NO_COLOR"] = "1"
+    arguments = [argument for argument in arguments if argument not in ("--debug", "--no-color")]
     try:
         return _call(arguments)
     except KeyboardInterrupt:
+        end_progress()
         print("error: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (BrokenPipeError, SystemExit):          # Typer exits by itself on a closed pipe
+    except (BrokenPipeError, SystemExit) as error:  # Typer exits by itself on a closed pipe
+        if isinstance(error, SystemExit) and (COMPLETE in os.environ or not error.code):
+            return error.code if isinstance(error.code, int) else 0     # a shell asked for completions
         # Python flushes stdout again at exit and would complain about the pipe once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return CLOSED_PIPE
     except Exception as error:
+        end_progress()
         if debug:
             import traceback
             traceback.print_exc()
@@ -151,6 +167,18 @@ def run_cli(arguments: Sequence[str]) -> int:
             f"internal error, {type(error).__name__}: {' '.join(str(error).split())}",
             help="this is a bug in bitkiln; run again with --debug and report the traceback",
             exit_code=FAILED))
+    finally:
+        end_progress()
+        if "--no-color" in given:
+            _restore("NO_COLOR", no_color)
+
+
+def _restore(name: str, value: str | None) -> None:
+    """An environment variable as it was."""
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
 
 
 def main() -> NoReturn:

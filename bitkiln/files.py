@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Mapping
@@ -24,14 +25,23 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def write_all(folder: Path, contents: Mapping[str, str | bytes]) -> None:
-    """Write several files into ``folder`` (made when missing); all are complete before the first is renamed."""
+    """Write several files into ``folder`` (made when missing); all are complete before the first is renamed.
+
+    Names may lead into folders below (``doc/README.md``); those are made too.
+    """
     temporary: list[tuple[str, Path]] = []
+    made_folders: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             raw = content.encode("utf-8") if isinstance(content, str) else content
-            handle, made = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-            temporary.append((made, folder / name))
+            path = folder / name
+            for below in reversed([path.parent, *path.parent.parents]):
+                if below.is_relative_to(folder) and not below.is_dir():
+                    below.mkdir()
+                    made_folders.append(below)
+            handle, made = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            temporary.append((made, path))
             with os.fdopen(handle, "wb") as file:
                 file.write(raw)
         umask = os.umask(0)
@@ -49,3 +59,6 @@ def write_all(folder: Path, contents: Mapping[str, str | bytes]) -> None:
         for made, _ in temporary:
             if os.path.exists(made):
                 os.unlink(made)
+        for below in reversed(made_folders):
+            with contextlib.suppress(OSError):       # holds files: all went well
+                below.rmdir()

@@ -1,15 +1,35 @@
-"""What the dequantising core is sent: a job's weight stream, its activations, and the order of its results."""
+"""What the dequantising core is sent: a job, its weight stream and activations; and the order of its results."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from bitkiln.models.design.bitserial import BitSerialDesign
 from bitkiln.models.design.dequant import DequantDesign, DequantJob
+from bitkiln.models.design.dequant_streams import (
+    activation_fields,
+    job_fields,
+    result_fields,
+    special_fields,
+    special_terms,
+    term_fields,
+)
+from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.golden.dequant import DequantWeights
 
+from .fields import pack_fields, unpack_fields
 from .weights_groups import Groups, pack_groups
 
-__all__ = ["activation_chunks", "order_results", "weight_stream"]
+__all__ = ["activation_beats", "activation_chunks", "job_beats", "order_results", "result_codes", "special_beats",
+           "weight_stream"]
+
+
+def job_beats(design: DequantDesign, jobs: Sequence[DequantJob]) -> np.ndarray:
+    """Beats of ``job``, one for each job."""
+    fields = job_fields(design)
+    return pack_fields(fields, {name: np.array([getattr(job, name) for job in jobs]) for name in fields})
 
 
 def weight_stream(design: DequantDesign, job: DequantJob, weights: DequantWeights) -> np.ndarray:
@@ -63,6 +83,55 @@ def activation_chunks(design: DequantDesign, job: DequantJob, activations: np.nd
         parts.append(group.reshape(array.rows, -1, array.lanes))
         start += length
     return np.concatenate(parts, axis=1).transpose(1, 0, 2).reshape(-1, array.lanes)
+
+
+def activation_beats(design: DequantDesign, job: DequantJob, activations: np.ndarray) -> np.ndarray:
+    """Beats of ``activation``: `activation_chunks`, the last one marked."""
+    chunks = activation_chunks(design, job, activations)
+    return pack_fields(activation_fields(design), {"codes": chunks, "last": np.arange(len(chunks)) == len(chunks) - 1})
+
+
+def special_beats(array: BitSerialDesign, writes: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Beats of ``special``.
+
+    Parameters
+    ----------
+    writes : sequence of (int, int, int)
+        Number of a weight type, entry of its table, value in units of the type.
+
+    Raises
+    ------
+    BitkilnError
+        A value that has not so few terms, a type without special values.
+    """
+    fields = special_fields(array)
+    del fields["terms"]
+    values = {name: np.array([write[at] for write in writes], np.int64) for at, name in enumerate(fields)}
+    rows = [_terms(array, index, value) for index, _, value in writes]
+    for at in range(special_terms(array)):
+        for name, bits in term_fields(array).items():
+            fields[f"{name}{at}"] = bits
+            values[f"{name}{at}"] = np.array([row[at][name] if at < len(row) else 0 for row in rows], np.int64)
+    return pack_fields(fields, values)
+
+
+def _terms(array: BitSerialDesign, index: int, value: int) -> list[dict[str, int]]:
+    weight = array.weights[index]
+    if weight.special_code is None:
+        raise BitkilnError("this type has no special values", where=f"weights[{index}]", got=weight.name,
+                           expected="a type with a table, as bitmod3 and bitmod4")
+    return [{"neg": int(term.negative), "valid": 1, "shift": term.shift + array.offset(index)}
+            for term in weight.check_special(value)]
+
+
+def result_codes(design: DequantDesign, job: DequantJob, beats: np.ndarray) -> np.ndarray:
+    """Results (rows, channels) of a job's beats of ``o``; raises BitkilnError where the job does not end with them."""
+    found = unpack_fields(result_fields(design), beats)
+    ends = np.flatnonzero(found["last"])
+    if ends.tolist() != [job.rows * job.channels - 1]:
+        raise BitkilnError("wrong end of a job", where=f"{len(beats)} results", got=f"last at {ends[:4].tolist()}",
+                           expected=str(job.rows * job.channels - 1), exit_code=FAILED)
+    return order_results(design, job, found["value"].astype(np.uint32))
 
 
 def order_results(design: DequantDesign, job: DequantJob, values: np.ndarray) -> np.ndarray:

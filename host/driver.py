@@ -14,7 +14,7 @@ import numpy as np
 
 from bitkiln.models.design import Job, MatmulDesign, Mode
 from bitkiln.models.design.matmul import MAX_SHAPE, MAX_SHIFT, MULTIPLIER_BITS
-from bitkiln.models.design.registers import ERRORS, Register, core_registers, job_registers
+from bitkiln.models.design.registers import ERRORS, core_registers, job_registers
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.formats import Blocks, Format, get_format, get_group_format
 from bitkiln.models.golden.matmul import Records, raw_values
@@ -31,7 +31,7 @@ from .packing import (
     unpack_results,
     unpack_rows,
 )
-from .transport import Transport
+from .transport import Transport, check_identity
 
 __all__ = ["Core", "Product", "error_text", "fixed_multiplier"]
 
@@ -169,16 +169,7 @@ class Core:
 
     def check_identity(self) -> None:
         """Raise BitkilnError unless the core behind the transport is the design."""
-        for register in self.registers:
-            if any(each.constant is None for each in register.fields):
-                continue
-            found = register.unpack(self.transport.read32(register.offset))
-            for each in register.fields:
-                newer = each.name == "minor" and found[each.name] >= each.constant   # only additions
-                if found[each.name] != each.constant and not newer:
-                    raise BitkilnError("this is another core", where=_field(register, each.name), got=found[each.name],
-                                       expected=str(each.constant), help=f"the design is {self.design.name}",
-                                       exit_code=FAILED)
+        check_identity(self.transport, self.registers, self.design.name)
 
     def check_error(self) -> None:
         """Raise BitkilnError where the core has set its error register; clears it."""
@@ -260,9 +251,10 @@ class Core:
             self.transport.send("w", pack_w(self.design, job, w, records, w_scales))
             if c is not None:
                 self.send_c(job, c)
-        for name, value in values.items():
-            self.transport.write32(self.registers[name].offset, value)
-        self.write("CTRL", start=1)
+        control = self.registers["CTRL"]
+        # All at once: over a line each access costs as much as a hundred of them.
+        self.transport.write_many([*((self.registers[name].offset, value) for name, value in values.items()),
+                                   (control.offset, control.pack(start=1))])
         if self.read("STATUS")["error"]:
             if not self._running:
                 self.transport.flush()
@@ -537,10 +529,6 @@ class Core:
             return raw_values(self.design, job, codes)
         fmt = get_format(job.output)
         return fmt.decode(codes) - (job.zero_point if fmt.family == "int" else 0)
-
-
-def _field(register: Register, name: str) -> str:
-    return register.name if name == "value" else f"{register.name}.{name}"
 
 
 def _operand(given, fmt: Format, scale, block: str | None, name: str, method: str, axis: int | None) -> _Operand:

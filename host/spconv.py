@@ -8,15 +8,16 @@ import numpy as np
 
 from bitkiln.models.cost.spconv.weight_cache import pin_mask, pin_profile
 from bitkiln.models.design.spconv import KERNEL_OFFSETS
-from bitkiln.models.design.spconv_core import SpConvDesign, SpConvJob
+from bitkiln.models.design.spconv_core import NO_VOXEL, RECORDS_REQUEST, VOXEL_FIELDS, SpConvDesign, SpConvJob
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.golden.requantise import Records
+from bitkiln.models.golden.spconv import decode_keys
 from bitkiln.models.workloads.spconv_nets import LayerRun, NetworkRun
 
-__all__ = ["Program", "RECORDS_REQUEST", "Step", "Tensor", "beat_bytes", "compile_network", "feature_beats",
-           "memory_needed", "record_beats", "unpack_features", "weight_beats"]
+from .fields import pack_fields
 
-RECORDS_REQUEST = 31    # in place of a kernel offset: the records of a pass
+__all__ = ["Program", "Step", "Tensor", "answer_beats", "beat_bytes", "compile_network", "feature_beats",
+           "memory_needed", "record_beats", "unpack_features", "voxel_beats", "weight_beats"]
 
 
 @dataclass(frozen=True)
@@ -225,6 +226,21 @@ def _small(packed: np.ndarray, width: int) -> np.ndarray:
     return filled.view("<u8")[:, 0].astype(np.uint64)
 
 
+def voxel_beats(keys: np.ndarray, depth: int) -> np.ndarray:
+    """Beats of the voxels of a load with the mark of the last one, (n, 17) uint8; without any, one that is none.
+
+    Parameters
+    ----------
+    keys : ndarray (n,)
+        As `Step.keys`.
+    depth : int
+        Bits of their coordinates.
+    """
+    indices = decode_keys(keys, depth).astype(np.int64) if len(keys) else np.array([[NO_VOXEL, 0, 0, 0]])
+    return pack_fields(VOXEL_FIELDS | {"last": 1}, {**dict(zip(VOXEL_FIELDS, indices.T, strict=True)),
+                                                    "last": np.arange(len(indices)) == len(indices) - 1})
+
+
 def feature_beats(design: SpConvDesign, features: np.ndarray) -> np.ndarray:
     """Beats of rows of features (N, channels), word by word."""
     g = design.gather
@@ -251,6 +267,12 @@ def weight_beats(design: SpConvDesign, weights: np.ndarray, k: int, part: int) -
     g = design.gather
     tile = weights[part * g.outputs:(part + 1) * g.outputs, k, :].T
     return _pack(tile, g.weight.bits, design.weight_bits)
+
+
+def answer_beats(design: SpConvDesign, layer: LayerRun, k: int, part: int) -> np.ndarray:
+    """Beats that a request asks for: the weight tile of offset ``k``, or the records, of a pass of a layer."""
+    return record_beats(design, layer.records, part) if k == RECORDS_REQUEST else \
+        weight_beats(design, layer.weights, k, part)
 
 
 def record_beats(design: SpConvDesign, records: Records, part: int) -> np.ndarray:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 
-from bitkiln.models.errors import BitkilnError
+from bitkiln.models.design.registers import RegisterMap
+from bitkiln.models.errors import FAILED, BitkilnError
 
-__all__ = ["STREAMS", "Transport"]
+__all__ = ["STREAMS", "Transport", "check_identity"]
 
 STREAMS = ("a", "w", "c")   # s_axis_a, s_axis_w, s_axis_c
 
@@ -36,6 +38,15 @@ class Transport(ABC):
     def write32(self, address: int, value: int) -> None:
         """Write a register; raises BitkilnError where the core answers with an error."""
 
+    def read_many(self, addresses: Sequence[int]) -> list[int]:
+        """Several registers, in order."""
+        return [self.read32(address) for address in addresses]
+
+    def write_many(self, writes: Sequence[tuple[int, int]]) -> None:
+        """Several registers as (address, value), in order; ends at the first that the core refuses."""
+        for address, value in writes:
+            self.write32(address, value)
+
     @abstractmethod
     def wait(self) -> bool:
         """Let time pass: until the interrupt line is high, or for as long as is sensible between two polls.
@@ -62,3 +73,25 @@ class Transport(ABC):
     def memory_write(self, address: int, data: np.ndarray) -> None:
         """Store bytes (uint8) in the memory that the core's master reaches."""
         raise BitkilnError("no memory", where=type(self).__name__, expected="a core with an AXI4 master", exit_code=1)
+
+
+def check_identity(transport: Transport, registers: RegisterMap, name: str) -> None:
+    """Raise BitkilnError unless the core behind a transport is the one that the registers describe.
+
+    Parameters
+    ----------
+    registers : RegisterMap
+        Those whose fields are all constants are compared; a larger ``minor`` is welcome.
+    name : str
+        Of the design.
+    """
+    known = [each for each in registers if all(part.constant is not None for part in each.fields)]
+    words = transport.read_many([register.offset for register in known])
+    for register, word in zip(known, words, strict=True):
+        found = register.unpack(word)
+        for each in register.fields:
+            newer = each.name == "minor" and found[each.name] >= each.constant   # only additions
+            if found[each.name] != each.constant and not newer:
+                where = register.name if each.name == "value" else f"{register.name}.{each.name}"
+                raise BitkilnError("this is another core", where=where, got=found[each.name],
+                                   expected=str(each.constant), help=f"the design is {name}", exit_code=FAILED)

@@ -358,7 +358,9 @@ def _flat_values(component: wiring.Component) -> dict[str, tuple[Value, str]]:
         name = separator.join(map(str, path))
         if name in flat:
             raise BitkilnError("two ports of one name", where="port_separator", got=name, expected="distinct names")
-        flat[name] = (Value.cast(value), "input" if member.flow == wiring.In else "output")
+        bits = Value.cast(value)
+        if len(bits):                    # Verilog has no port of no bits: [-1:0] are two
+            flat[name] = (bits, "input" if member.flow == wiring.In else "output")
     return flat
 
 

@@ -6,17 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bitkiln.hw.dequant.array import (
-    BitSerialArray,
-    activation_layout,
-    exponent_bits,
-    result_layout,
-    special_write_layout,
-    weight_layout,
-)
-from bitkiln.hw.dequant.terms import special_terms, term_layout
+from bitkiln.host.dequant import special_beats
+from bitkiln.hw.dequant.array import BitSerialArray, activation_layout, exponent_bits, result_layout, weight_layout
 from bitkiln.models.cost.cycles.bitserial import event_cycles
 from bitkiln.models.design.bitserial import BitSerialDesign
+from bitkiln.models.design.dequant_streams import special_terms
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.golden.bitserial import BitSerialResult, GroupStream, bitserial
 
@@ -143,13 +137,7 @@ def _steps(design: BitSerialDesign, stream: GroupStream, codes: np.ndarray, mask
 
 def special_write(design: BitSerialDesign, index: int, entry: int, value: int) -> int:
     """The word that makes ``value`` (in units of its type) an entry of the special-value table."""
-    layout, item = special_write_layout(design), term_layout(design)
-    word = index << layout["type"].offset | entry << layout["entry"].offset
-    for at, term in enumerate(design.weights[index].check_special(value)):
-        fields = 1 << item["valid"].offset | int(term.negative) << item["neg"].offset
-        fields |= (term.shift + design.offset(index)) << item["shift"].offset
-        word |= fields << layout["terms"].offset + at * item.size
-    return word
+    return int.from_bytes(special_beats(design, [(index, entry, value)]).tobytes(), "little")
 
 
 def unpack_results(design: BitSerialDesign, words: np.ndarray) -> dict[str, np.ndarray]:

@@ -242,6 +242,7 @@ def kind_of(component) -> str:
     from bitkiln.hw.mac.merged_decode import PositPairDecoder
     from bitkiln.hw.mac.morphable import MorphablePe
     from bitkiln.hw.mac.output import OutputLane
+    from bitkiln.hw.mac.pins import PinsPe
     from bitkiln.hw.mac.product import LaneProduct
 
     kinds = {Decoder: "decoder", Multiplier: "multiplier", ShiftSum: "shift sum", UnsignedShifter: "shifter",
@@ -251,7 +252,8 @@ def kind_of(component) -> str:
              FloatUnpack: "float unpack", FloatAdd: "float add", FloatClamp: "float clamp",
              PipelinedMultiplier: "pipelined multiplier", Scaler: "scaler", Encoder: "encoder", DelayLine: "delay",
              OutputLane: "output lane", TermDecoder: "term decoder", ActivationEdge: "activation edge",
-             BitSerialPe: "bit-serial pe", GroupDequantiser: "group dequantiser", FixedToFp32: "fixed to fp32"}
+             BitSerialPe: "bit-serial pe", GroupDequantiser: "group dequantiser", FixedToFp32: "fixed to fp32",
+             PinsPe: "pins"}
     return next((kind for cls, kind in kinds.items() if isinstance(component, cls)), type(component).__name__)
 
 
@@ -260,12 +262,13 @@ def _makers() -> dict[str, Callable[..., BlockCheck]]:
     from .bitserial_blocks import BITSERIAL, bitserial_block
     from .output_check import PARTS, lane_block, part_check
     from .pe_check import pe_block
+    from .pins_check import pins_block
 
     return {"decoder": _decoder, "multiplier": _multiplier, "shift sum": _shift_sum, "shifter": _unsigned_shifter,
             "signed shifter": _signed_shifter, "lane product": _lane_product, "rounder": _rounder,
             "fp32 step": _fp32_step, "dot unit": _dot_unit, "posit pair decoder": _posit_pair,
-            "switchable pe": pe_block, "output lane": lane_block, **dict.fromkeys(PARTS, part_check),
-            **{kind: bitserial_block for kind, _ in BITSERIAL.values()}}
+            "switchable pe": pe_block, "pins": pins_block, "output lane": lane_block,
+            **dict.fromkeys(PARTS, part_check), **{kind: bitserial_block for kind, _ in BITSERIAL.values()}}
 
 
 # Inputs ------------------------------------------------------------------------------------------

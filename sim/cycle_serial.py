@@ -14,13 +14,13 @@ from bitkiln.hw.dequant.codebook import CodebookDequantiser
 from bitkiln.hw.dequant.codebook_array import CodebookArray
 from bitkiln.hw.dequant.core import DequantCore
 from bitkiln.hw.dequant.sparse import SparseSide
-from bitkiln.hw.dequant.terms import special_terms
 from bitkiln.models.cost.cycles.codebook import word_ends
 from bitkiln.models.cost.cycles.engine_adapters_serial import DequantWork
 from bitkiln.models.design.bitserial import BitSerialDesign
 from bitkiln.models.design.codebook import CodebookDesign
 from bitkiln.models.design.codebook_array import CodebookArrayDesign
 from bitkiln.models.design.dequant import DequantDesign
+from bitkiln.models.design.dequant_streams import special_terms
 from bitkiln.models.design.sparse import SparseDesign
 
 from .bitserial_check import pack_stream, random_stream

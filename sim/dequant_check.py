@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bitkiln.host.dequant import activation_chunks, order_results, weight_stream
+from bitkiln.host.dequant import activation_chunks, job_beats, order_results, weight_stream
 from bitkiln.hw.dequant.core import DequantCore
 from bitkiln.hw.dequant.results import output_layout
-from bitkiln.hw.dequant.terms import special_terms
-from bitkiln.hw.dequant.walk import job_layout
 from bitkiln.models.design.dequant import DequantDesign, DequantJob
+from bitkiln.models.design.dequant_streams import special_terms
+from bitkiln.models.design.weights import SPECIALS
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.golden.dequant import DequantWeights, dequant_matmul
 
@@ -20,7 +20,7 @@ from .bitserial_check import bits_of, pack_bits, random_activations
 from .streams import StreamModel, StreamRun
 
 __all__ = ["CoreJob", "bus_words", "check_jobs", "check_results", "job_streams", "job_word", "random_job",
-           "random_weights", "run_jobs"]
+           "random_specials", "random_weights", "run_jobs"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class CoreJob:
 
 def job_word(design: DequantDesign, job: DequantJob) -> int:
     """Payload of the ``job`` stream."""
-    layout = job_layout(design)
-    return sum(getattr(job, name) << layout[name].offset for name in ("k", "group", "channels", "rows"))
+    return int.from_bytes(job_beats(design, [job]).tobytes(), "little")
 
 
 def random_job(design: DequantDesign, rng: np.random.Generator, *, most_k: int = 200, most_channels: int = 20,
@@ -76,6 +75,24 @@ def random_weights(design: DequantDesign, job: DequantJob, rng: np.random.Genera
     special = np.where(has_special[types], rng.integers(0, 4, shape), 0)
     channel = np.ldexp(rng.normal(1, 0.3, job.channels), rng.integers(-12, 3, job.channels)).astype(np.float32)
     return DequantWeights(codes, types, special, scale[0], scale[1], zero, channel)
+
+
+def random_specials(design: DequantDesign, rng: np.random.Generator) -> dict[int, tuple[int, ...]]:
+    """Four legal special values for each weight type that has such; empty where none has."""
+    tables = {}
+    for index, weight in enumerate(design.array.weights):
+        if weight.special_code is None:
+            continue
+        values: list[int] = []
+        while len(values) < SPECIALS:
+            value = int(rng.integers(-weight.max_units, weight.max_units + 1))
+            try:
+                weight.check_special(value)
+            except BitkilnError:         # more terms than the array has steps for
+                continue
+            values.append(value)
+        tables[index] = tuple(values)
+    return tables
 
 
 def bus_words(design: DequantDesign, data: np.ndarray) -> np.ndarray:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitkiln.hw.dequant.array import BitSerialArray
-from bitkiln.hw.dequant.terms import special_terms
 from bitkiln.hw.mac.morphable import MorphablePe
 from bitkiln.hw.mac.stream import StreamDotUnit
 from bitkiln.models.cost.mapping import core_jobs
 from bitkiln.models.design import ArrayDesign, DotDesign, Job, MatmulDesign, MorphableDesign
 from bitkiln.models.design.bitserial import BitSerialDesign
+from bitkiln.models.design.dequant_streams import special_terms
 from bitkiln.models.design.registers import core_registers
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.golden.bitserial import GroupStream

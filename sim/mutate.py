@@ -45,6 +45,7 @@ from bitkiln.hw.mac.dot import DotUnit
 from bitkiln.hw.mac.merged_decode import PositPairDecoder
 from bitkiln.hw.mac.morphable import MorphablePe
 from bitkiln.hw.mac.output import OutputLane
+from bitkiln.hw.mac.pins import PinsPe
 from bitkiln.models.design import (
     XR_NPE_MODES,
     Accumulator,
@@ -53,6 +54,7 @@ from bitkiln.models.design import (
     MatmulDesign,
     MorphableDesign,
 )
+from bitkiln.models.design.pins import PinsDesign
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.formats import get_format
 
@@ -67,8 +69,9 @@ from .toolchain import require
 __all__ = ["MutationResult", "Survivor", "engine_blocks", "mutate_block", "mutate_unit", "main"]
 
 PES = ("fp4", "fp8_e4m3", "posit8_0")
-UNITS = ("output", "switchable", "bitserial")
+UNITS = ("output", "switchable", "bitserial", "pins")
 STREAM_UNITS = ("spconv",)      # of components with streams: sim/mutate_streams.py
+LINK_UNIT = "link"               # of boards: sim/mutate_link.py
 TARGET = 0.95
 SPARE = 1.25          # candidates asked for, over the relevant ones wanted
 HEAD_ROWS = 2048      # most mutants die here
@@ -100,7 +103,8 @@ def mutate_unit(design: DotDesign, *, count: int = 100, seed: int = 1,
 
 def engine_blocks(unit: str) -> list[wiring.Component]:
     """Blocks of the other engines that no dot unit has, each on its own: those inside stay whole."""
-    return {"output": _output_blocks, "switchable": _switchable_blocks, "bitserial": mutated_blocks}[unit]()
+    return {"output": _output_blocks, "switchable": _switchable_blocks, "bitserial": mutated_blocks,
+            "pins": _pins_blocks}[unit]()
 
 
 def _output_blocks() -> list[wiring.Component]:
@@ -127,6 +131,14 @@ def _switchable_blocks() -> list[wiring.Component]:
                                implementation="parallel", pipeline=1))
     steps = [block for block in blocks_of(MorphablePe(fp32)).values() if isinstance(block, Fp32Step)]
     return [PositPairDecoder(), *steps, *(MorphablePe(design, drain=True) for design in designs)]
+
+
+def _pins_blocks() -> list[wiring.Component]:
+    """One of each plan of pins: a word of a byte, of two, and in bytes; several modes, flags and registers."""
+    pes = (DotDesign.from_pe("posit4_1", lanes=1), DotDesign.from_pe("fp4", lanes=2),
+           DotDesign.from_pe("fp8_e5m2", lanes=2),
+           MorphableDesign(("fp4", "posit4_1", "int4"), implementation="parallel", pipeline=1))
+    return [PinsPe(PinsDesign(pe)) for pe in pes]
 
 
 def mutate_block(component, *, unit: str = "", own_only: bool = False, count: int = 100,
@@ -244,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bitkiln.sim.mutate", description=__doc__.splitlines()[0])
     parser.add_argument("--pe", action="append", help=f"dot unit of a PE name, may be repeated (without --pe and "
                         f"--unit: {', '.join(PES)} and every unit but spconv)")
-    parser.add_argument("--unit", action="append", choices=UNITS + STREAM_UNITS,
+    parser.add_argument("--unit", action="append", choices=(*UNITS, *STREAM_UNITS, LINK_UNIT),
                         help="blocks of the other engines, or spconv: its components; may be repeated")
     parser.add_argument("--kind", action="append", help="with --unit spconv: only components of this kind, may be "
                         "repeated")
@@ -267,6 +279,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results += mutate_unit(design, count=options.count, seed=options.seed,
                                    progress=lambda text: console.print(text, style="dim"))
         for name in names:
+            if name == LINK_UNIT:
+                from .mutate_link import mutate_link
+
+                results += mutate_link(count=options.count, seed=options.seed,
+                                       progress=lambda text: console.print(text, style="dim"))
+                continue
             if name in STREAM_UNITS:
                 from .mutate_streams import mutate_stream_units
 

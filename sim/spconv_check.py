@@ -8,16 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bitkiln.host.spconv import (
-    RECORDS_REQUEST,
-    Program,
-    Step,
-    feature_beats,
-    memory_needed,
-    record_beats,
-    unpack_features,
-    weight_beats,
-)
+from bitkiln.host.spconv import Program, Step, answer_beats, feature_beats, memory_needed, unpack_features
 from bitkiln.hw.spconv.engine import SpConvEngine
 from bitkiln.hw.spconv.jobs import job_layout
 from bitkiln.hw.spconv.loader import request_layout
@@ -25,7 +16,7 @@ from bitkiln.models.cost.spconv.spconv_core import layer_cost
 from bitkiln.models.cost.spconv.weight_cache import MISS, demands, trace
 from bitkiln.models.design.registers import clamp_codes
 from bitkiln.models.design.spconv import MapDesign
-from bitkiln.models.design.spconv_core import KINDS, OPS, SpConvDesign, SpConvJob
+from bitkiln.models.design.spconv_core import KINDS, OPS, RECORDS_REQUEST, SpConvDesign, SpConvJob
 from bitkiln.models.design.spconv_registers import COUNTERS
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.golden.spconv import canonicalise, decode_keys
@@ -170,8 +161,7 @@ def run_program(design: SpConvDesign, model: StreamModel, program: Program, *,
                 features.append(feature_beats(design, rows))
         elif step.job.kind == "convolve":
             for k, part in requests_of(design, step):
-                weights.append(record_beats(design, step.layer.records, part) if k == RECORDS_REQUEST
-                               else weight_beats(design, step.layer.weights, k, part))
+                weights.append(answer_beats(design, step.layer, k, part))
                 wanted += 1
         else:
             sent += max(step.job.rows * step.job.in_groups, 1)

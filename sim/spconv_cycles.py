@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bitkiln.host.spconv import RECORDS_REQUEST, Program, compile_network
+from bitkiln.host.spconv import Program, compile_network
 from bitkiln.host.spconv_cycles import ProgramCycles, program_cycles
 from bitkiln.models.design.spconv import GatherDesign, MapDesign
-from bitkiln.models.design.spconv_core import SpConvDesign
+from bitkiln.models.design.spconv_core import RECORDS_REQUEST, SpConvDesign
 from bitkiln.models.errors import FAILED, BitkilnError
 from bitkiln.models.golden.spconv import generative2, stride3
 from bitkiln.models.workloads.spconv_nets import NetworkRun, dilating_encoder, encoder_decoder

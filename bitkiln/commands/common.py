@@ -11,30 +11,41 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import complete
+from .bars import close, colours, say
+
 if TYPE_CHECKING:
     from ..config import Resolved
 
-__all__ = ["command", "examples", "echo_json", "table", "progress", "parse_settings", "resolve_design", "Json", "Bits",
-           "Columns", "Depth", "EngineName", "Kind", "Lanes", "Modes", "Output", "Pipeline", "Preset", "Rows", "Seed"]
+__all__ = ["command", "examples", "echo_json", "table", "notice", "progress", "parse_settings", "resolve_design",
+           "Json", "Bits", "Columns", "Depth", "Design", "EngineName", "Kind", "Lanes", "Modes", "Output", "Pipeline",
+           "Preset", "Rows", "Seed"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Design = Annotated[str | None, typer.Argument(metavar="[FILE.yaml|PE]", help="Design file or PE name.",
+                                              autocompletion=complete.designs)]
 Lanes = Annotated[int | None, typer.Option(help="Products per cycle.", show_default="4")]
 Depth = Annotated[int | None, typer.Option(help="Products that an exact sum holds.", show_default="1024")]
 Kind = Annotated[str | None, typer.Option("--accumulator", help="exact, fp32 or int32.",
-                                          show_default="exact; fp32 with bf16 or fp16")]
+                                          show_default="exact; fp32 with bf16 or fp16",
+                                          autocompletion=complete.accumulators)]
 Bits = Annotated[int | None, typer.Option("--accumulator-bits", help="Exact width instead of the sizing rule; "
                                                                      "wraps with a sticky overflow flag.")]
 Pipeline = Annotated[int | None, typer.Option(help="Register stages before the accumulator.", show_default="0")]
-Output = Annotated[str | None, typer.Option("--output-format", help="Round the sum into this format on port o.")]
+Output = Annotated[str | None, typer.Option("--output-format", help="Round the sum into this format on port o.",
+                                            autocompletion=complete.formats)]
 Seed = Annotated[int, typer.Option(help="Seed of all random vectors.")]
 EngineName = Annotated[str | None, typer.Option("--engine", help="Engine of the registry: dot_unit, morphable_pe, "
                                                                  "matmul_array, matmul_core, bitserial_array, "
                                                                  "dequant_core, codebook_dequantiser, codebook_array, "
-                                                                 "sparse_side, map_search or spconv.")]
-Modes = Annotated[str | None, typer.Option(help="Modes of a switchable engine, with commas: fp4,posit8_0,int8.")]
+                                                                 "sparse_side, map_search or spconv.",
+                                               autocompletion=complete.engines)]
+Modes = Annotated[str | None, typer.Option(help="Modes of a switchable engine, with commas: fp4,posit8_0,int8.",
+                                           autocompletion=complete.modes)]
 Rows = Annotated[int | None, typer.Option(help="Rows of an array.", show_default="4")]
 Columns = Annotated[int | None, typer.Option(help="Columns of an array.", show_default="4")]
-Preset = Annotated[str | None, typer.Option(help="Start from a named preset (`bitkiln presets`).")]
+Preset = Annotated[str | None, typer.Option(help="Start from a named preset (`bitkiln presets`).",
+                                            autocompletion=complete.presets)]
 
 
 def examples(*lines: str) -> str:
@@ -80,12 +91,21 @@ def table(title: str, columns: list[str], rows: list[list[Any]], right: tuple[in
     for row in rows:
         shown.add_row(*(escape("-" if cell is None else str(cell)) for cell in row))
     # A pipe has no width: 80 columns would fold long cells and break grep.
-    console = Console() if sys.stdout.isatty() else Console(width=160)
+    system: Any = "auto" if colours() else None
+    close()
+    console = Console(color_system=system) if sys.stdout.isatty() else Console(color_system=system, width=160)
     console.print(shown)
 
 
 def progress(text: str) -> None:
-    """A progress line on stderr, so that stdout carries results only."""
+    """What begins now, on stderr, so that stdout carries results only."""
+    say(text)
+
+
+def notice(text: str) -> None:
+    """A line on stderr that everybody should see, also where progress is not shown."""
+    close()
+    sys.stdout.flush()          # behind the results, where both go into one log
     print(text, file=sys.stderr, flush=True)
 
 

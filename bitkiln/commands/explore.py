@@ -10,18 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..models.errors import BitkilnError, nearest
+from . import complete
+from .bars import work
 from .common import (
+    Design,
     EngineName,
     Json,
     Modes,
     Preset,
     command,
     echo_json,
+    notice,
     parse_settings,
-    progress,
     resolve_design,
     table,
 )
+from .steps import next_step
 
 if TYPE_CHECKING:
     from ..models.cost.area.area import AreaEstimate
@@ -44,15 +48,17 @@ def register(app: typer.Typer) -> None:
 
 
 def estimate_command(
-    design: Annotated[str | None, typer.Argument(metavar="[FILE.yaml|PE]", help="Design file or PE name.")] = None,
+    design: Design = None,
     engine: EngineName = None, preset: Preset = None, modes: Modes = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the design description; may be "
                                                                      "repeated.")] = None,
-    workload: Annotated[str, typer.Option(help="Name (--workloads lists them), or a YAML, CSV or ONNX file.")
+    workload: Annotated[str, typer.Option(help="Name (--workloads lists them), or a YAML, CSV or ONNX file.",
+                                          autocompletion=complete.workloads)
                         ] = "digits-cnn",
     assign: Annotated[list[str] | None, typer.Option(help="LAYER=MODE, by layer, layer class or `default`; may be "
                                                           "repeated.")] = None,
-    technology: Annotated[str, typer.Option(help="Fitted technology of the area (--technologies lists them).")
+    technology: Annotated[str, typer.Option(help="Fitted technology of the area (--technologies lists them).",
+                                            autocompletion=complete.technologies)
                           ] = "ecp5",
     memory: Annotated[Path | None, typer.Option(help="YAML file of memory tiers.", show_default="a scratchpad of 2 Mbit"
                                                 " and LPDDR4 at 200 MHz")] = None,
@@ -85,6 +91,7 @@ def estimate_command(
         resolved = resolve_design(design, engine=engine, preset=preset, modes=modes, extra=parse_settings(settings))
     except BitkilnError as error:
         raise _unknown_setting(error) from None
+    work(f"{resolved.name}: {workload}")
     found = estimate_any(resolved.design, load_workload(workload), find_technology(technology, "--technology"),
                          assignment=_assignment(assign), memory=default_memory() if memory is None else
                          load_memory(memory), mac_energy=mac_energy(resolved.design, technology, energy),
@@ -191,7 +198,8 @@ def _errors_table(title: str, found: list[Any]) -> None:
 
 
 def sweep(
-    space: Annotated[str | None, typer.Argument(help="YAML file of a design space, or the name of one.")] = None,
+    space: Annotated[str | None, typer.Argument(help="YAML file of a design space, or the name of one.",
+                                                autocompletion=complete.spaces)] = None,
     jobs: Jobs = WORKERS,
     dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler (tcp://HOST:PORT) instead of local "
                                                   "processes.")] = None,
@@ -254,6 +262,7 @@ def sweep(
                f"left out")
     for path in written:
         typer.echo(f"written: {path}")
+    next_step("bitstream", "--board", "ulx3s", make="bitstream BOARD=ulx3s")
 
 
 def _fronts_table(found: dict[str, Any]) -> None:
@@ -281,7 +290,8 @@ def _point_name(row: dict[str, Any]) -> str:
 
 
 def calibrate_command(
-    target: Annotated[str, typer.Option(help="ecp5, ice40, xilinx or asic.")] = "ecp5",
+    target: Annotated[str, typer.Option(help="ecp5, ice40, xilinx or asic.",
+                                        autocompletion=complete.targets)] = "ecp5",
     name: Annotated[str | None, typer.Option(help="Name of the technology.", show_default="the target's or library's")]
     = None,
     liberty: Annotated[list[Path] | None, typer.Option(help="Liberty file (.lib, .lib.gz) for target asic; may be "
@@ -311,4 +321,4 @@ def calibrate_command(
     _errors_table(f"{found.name} ({found.device})", [found])
     for path in paths:
         typer.echo(f"written: {path}")
-    progress("use it: bitkiln estimate int8 --technology " + str(paths[-1]))
+    notice("next: bitkiln estimate int8 --technology " + str(paths[-1]))

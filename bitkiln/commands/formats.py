@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import complete
 from .common import Json, command, echo_json, examples, table
 
 
@@ -23,8 +24,11 @@ def _number(value: float | None) -> str | None:
     return None if value is None else f"{value:.6g}"
 
 
-def list_formats(context: typer.Context, family: Annotated[str | None, typer.Option(help="Only this family.")] = None,
-                 json: Json = False) -> None:
+def list_formats(
+    context: typer.Context,
+    family: Annotated[str | None, typer.Option(help="Only this family.", autocompletion=complete.families)] = None,
+    json: Json = False,
+) -> None:
     """List the number formats; `show NAME` describes one."""
     if context.invoked_subcommand is not None:
         return
@@ -46,7 +50,10 @@ def list_formats(context: typer.Context, family: Annotated[str | None, typer.Opt
     typer.echo(f"{len(rows)} formats; `bitkiln formats show NAME` tells more, own ones are defined in YAML")
 
 
-def show(name: Annotated[str, typer.Argument(help="Format name.")], json: Json = False) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="Format name.", autocompletion=complete.formats)],
+    json: Json = False,
+) -> None:
     """Range, precision, specials and parameters of a format; the whole value table up to 6 bits."""
     from ..models.formats import describe
 

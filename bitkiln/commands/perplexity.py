@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from . import complete
 from .common import Json, command, echo_json, progress, table
 
 
@@ -19,7 +20,8 @@ def perplexity(
     text: Annotated[Path, typer.Argument(help="UTF-8 text to be predicted.")],
     weights: Annotated[str, typer.Option(help="Weight formats with commas: int8, int6, int4_asym, fp4, bitmod4, "
                                               "int3_asym, fp3, bitmod3, mxfp4, nvfp4; file: the blocks of the GGUF "
-                                              "file as they are.")] = "bitmod4,bitmod3",
+                                              "file as they are.",
+                                         autocompletion=complete.weights)] = "bitmod4,bitmod3",
     windows: Annotated[int, typer.Option(min=1, max=1000, help="Pieces of the text.")] = 2,
     context: Annotated[int, typer.Option(min=2, max=2048, help="Tokens of a piece.")] = 128,
     block: Annotated[int, typer.Option(min=-1, help="Block whose matrices go through the RTL; -1: none.")] = 0,

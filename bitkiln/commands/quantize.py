@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..models.errors import BitkilnError, nearest
-from .common import Json, command, echo_json, progress, table
+from . import complete
+from .bars import bars, tick
+from .common import Json, command, echo_json, table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +33,8 @@ def register(app: typer.Typer) -> None:
 def quantize(
     source: Annotated[Path | None, typer.Argument(help=".npy, .npz or .safetensors; rows are output channels.",
                                                   show_default=False)] = None,
-    method: Annotated[str | None, typer.Option(help="Quantiser (--list shows all).")] = None,
+    method: Annotated[str | None, typer.Option(help="Quantiser (--list shows all).",
+                                                autocompletion=complete.methods)] = None,
     bits: Annotated[float | None, typer.Option(help="Width of a code: 1, 1.58, 1.61, 2 .. 8.")] = None,
     group: Annotated[str | None, typer.Option(help="Weights that share a scale, or `row`.",
                                               show_default="the method's own")] = None,
@@ -39,7 +42,8 @@ def quantize(
     = None,
     compare: Annotated[bool, typer.Option("--compare", help="Table of all methods of the width; without "
                                                         "--bits of 4 and of 3.")] = False,
-    methods: Annotated[str | None, typer.Option(help="Table of these methods, with commas.")] = None,
+    methods: Annotated[str | None, typer.Option(help="Table of these methods, with commas.",
+                                                 autocompletion=complete.methods)] = None,
     tensor: Annotated[str | None, typer.Option(help="Only this tensor of the file.", show_default="all of two or "
                                                "more axes")] = None,
     calibration: Annotated[Path | None, typer.Option(help="Activation rows (.npy), one column an input channel.")]
@@ -78,14 +82,18 @@ def quantize(
     tensors = read_tensors(source, tensor)
     rows = None if calibration is None else read_array(calibration, "calibration")
     results, kept = [], {}
-    for name, weights in tensors.items():
-        for one, width in chosen:
-            if comparing:
-                progress(f"{name}: {one.name}")
-            q = _run(one, width, weights, size, rows, name, options, lenient=comparing)
-            results.append(_facts(name, q, weights, width, one.name, rows))
-            if output is not None:
-                kept[name] = q
+    with bars():
+        for name, weights in tensors.items():
+            for done, (one, width) in enumerate(chosen):
+                if comparing:
+                    tick(name, done, len(chosen), f"{name}: {one.name}")
+                else:
+                    tick("tensors", len(results), len(tensors))
+                q = _run(one, width, weights, size, rows, name, options, lenient=comparing)
+                results.append(_facts(name, q, weights, width, one.name, rows))
+                if output is not None:
+                    kept[name] = q
+            tick(*(name, len(chosen), len(chosen)) if comparing else ("tensors", len(results), len(tensors)))
     if comparing:
         results.sort(key=lambda facts: (list(tensors).index(facts["tensor"]), -facts["bits"] if methods is None else 0,
                                         facts["nmse"]))

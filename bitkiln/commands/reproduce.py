@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import complete
 from .common import Json, command, echo_json, progress, table
 
 
@@ -15,7 +16,8 @@ def register(app: typer.Typer) -> None:
 
 
 def reproduce_command(
-    only: Annotated[list[str] | None, typer.Option(help="One item (--list); may be repeated.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="One item (--list); may be repeated.",
+                                                    autocompletion=complete.reproduced)] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Synthesise for ECP5 beside predicting areas.")] = False,
     rtl: Annotated[bool, typer.Option("--rtl", help="Run the product of 64 x 64 x 64 in RTL.")] = False,
     words: Annotated[int, typer.Option(min=0, max=5000, help="Words of g2p for the front of formats; 0 takes what the "

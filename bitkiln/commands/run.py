@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..models.errors import FAILED, BitkilnError, nearest
+from . import complete
 from .common import EngineName, Json, Lanes, Preset, command, echo_json, progress, resolve_design, table
 
 # Networks of each name, and samples that a core runs by default: the RTL of a core is slower than that of a dot unit.
@@ -24,9 +25,10 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    network: Annotated[str, typer.Argument(help="digits (mlp and cnn), mlp, cnn or g2p.")],
+    network: Annotated[str, typer.Argument(help="digits (mlp and cnn), mlp, cnn or g2p.",
+                                           autocompletion=complete.networks)],
     pe: Annotated[str | None, typer.Option("--pe", help="Format or activation x weight of a dot unit.",
-                                           show_default="fp4")] = None,
+                                           show_default="fp4", autocompletion=complete.units)] = None,
     lanes: Lanes = None,
     engine: EngineName = None,
     layers: Annotated[Path | None, typer.Option(help="YAML file with a mode for each layer (matmul_core).")] = None,
@@ -34,7 +36,8 @@ def run(
                                                        "with the modes of the layers")] = None,
     preset: Preset = None,
     weights: Annotated[str | None, typer.Option(help="g2p on the bit-serial engine: all weight formats, this one "
-                                                     "first and through its RTL.")] = None,
+                                                     "first and through its RTL.",
+                                                autocompletion=complete.weights)] = None,
     rtl_words: Annotated[int | None, typer.Option(min=0, max=200, help="Words through the RTL, with --weights.",
                                                   show_default="2")] = None,
     samples: Annotated[int | None, typer.Option(min=1, max=5000, help="Test images or words.", show_default="all "

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..models.errors import FAILED, BitkilnError
+from . import complete
 from .common import (
     Bits,
     Columns,
@@ -28,6 +29,7 @@ from .common import (
     resolve_design,
     table,
 )
+from .steps import design_words, next_step
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +38,8 @@ def register(app: typer.Typer) -> None:
 
 
 def sim(
-    pe: Annotated[str | None, typer.Argument(metavar="PE", help="Format, activation x weight, or a YAML file.")] = None,
+    pe: Annotated[str | None, typer.Argument(metavar="PE", help="Format, activation x weight, or a YAML file.",
+                                                autocompletion=complete.designs)] = None,
     engine: EngineName = None, modes: Modes = None, rows: Rows = None, columns: Columns = None,
     preset: Preset = None, lanes: Lanes = None, depth: Depth = None, accumulator: Kind = None, bits: Bits = None,
     pipeline: Pipeline = None, output: Output = None, seed: Seed = 0,
@@ -62,6 +65,8 @@ def sim(
                               bits=bits, pipeline=pipeline, output=output, modes=modes, rows=rows, columns=columns)
     from ..flow.simulate import Options, simulate
 
+    words = design_words(pe, engine=engine, modes=modes, rows=rows, columns=columns, preset=preset, lanes=lanes,
+                         pipeline=pipeline)
     started = time.perf_counter()
     steps = list(simulate(resolved, Options(seed=seed, images=images, jobs=jobs, progress=progress)))
     passed = bool(steps) and all(step.passed for step in steps)
@@ -77,3 +82,13 @@ def sim(
                    f"{'equals' if passed else 'differs from'} the golden model ({total:.1f} s)")
     if not passed:
         raise typer.Exit(FAILED)
+    if not json:
+        _tell_next(pe, words)
+
+
+def _tell_next(pe: str | None, words: list[str]) -> None:
+    """After a file: the other designs around it; after a name: a file of one's own."""
+    if pe is not None and pe.lower().endswith((".yaml", ".yml")):
+        next_step("sweep", "formats", make="pareto")
+    else:
+        next_step("init", "my.yaml", *(["--engine", words[words.index("--engine") + 1]] if "--engine" in words else []))

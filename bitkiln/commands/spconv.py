@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .common import Json, Seed, command, echo_json, progress, table
+from . import complete
+from .common import Json, Seed, command, echo_json, notice, progress, table
 
 
 def register(app: typer.Typer) -> None:
@@ -17,14 +18,16 @@ def register(app: typer.Typer) -> None:
 
 def spconv(
     frame: Annotated[str, typer.Argument(help="A .bin, .pcd, .ply, .npy, .las or .laz file; or a generated scene: "
-                                              "street, room.")],
+                                              "street, room.", autocompletion=complete.clouds)],
     voxel: Annotated[str, typer.Option(help="Size of a voxel in metres, one number or three with commas.")] = "0.1",
-    net: Annotated[str, typer.Option(help="minkunet-small, minkunet-tiny or second-small.")] = "minkunet-small",
+    net: Annotated[str, typer.Option(help="minkunet-small, minkunet-tiny or second-small.",
+                                     autocompletion=complete.sparse_networks)] = "minkunet-small",
     format: Annotated[str, typer.Option("--format", help="Of features and weights: int8, fp8_e4m3, "
-                                                         "posit8_0.")] = "int8",
+                                                         "posit8_0.", autocompletion=complete.features)] = "int8",
     lanes: Annotated[int, typer.Option(help="Input channels at a time.")] = 16,
     outputs: Annotated[int, typer.Option(help="Output channels at a time.")] = 16,
-    pack: Annotated[str, typer.Option(help="item or row: how zero channels are skipped.")] = "item",
+    pack: Annotated[str, typer.Option(help="item or row: how zero channels are skipped.",
+                                      autocompletion=complete.packs)] = "item",
     pinned: Annotated[int, typer.Option(min=0, max=27, help="Weight tiles that stay on the chip.")] = 27,
     axes: Annotated[str, typer.Option(help="What x, y and z of the grid are in the file: xz-y for a camera.")] = "xyz",
     extent: Annotated[str | None, typer.Option(help="x,y,z of the lowest corner and of the highest: points outside "
@@ -49,7 +52,7 @@ def spconv(
 
     folder = (output or Path("build") / "spconv") if picture else None
     if folder is not None and output is None and not _can_draw():
-        progress("no pictures: pip install 'bitkiln[plots]'")
+        notice("no pictures: pip install 'bitkiln[plots]'")
         folder = None
     report = frame_report(frame, _numbers(voxel, "--voxel", (1, 3)), net, fmt=format, pack=pack, lanes=lanes,
                           outputs=outputs, pinned=pinned, axes=axes,

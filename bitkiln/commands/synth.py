@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from ..models.errors import BitkilnError
+from . import complete
 from .common import (
     Bits,
     Columns,
     Depth,
+    Design,
     EngineName,
     Json,
     Kind,
@@ -27,6 +29,7 @@ from .common import (
     resolve_design,
     table,
 )
+from .steps import design_words, next_step
 
 
 def register(app: typer.Typer) -> None:
@@ -35,13 +38,15 @@ def register(app: typer.Typer) -> None:
 
 
 def synth(
-    design: Annotated[str | None, typer.Argument(metavar="[FILE.yaml|PE]", help="Design file or PE name.")] = None,
-    pe: Annotated[str | None, typer.Option("--pe", help="Format or activation x weight.")] = None,
+    design: Design = None,
+    pe: Annotated[str | None, typer.Option("--pe", help="Format or activation x weight.",
+                                           autocompletion=complete.units)] = None,
     engine: EngineName = None, modes: Modes = None, rows: Rows = None, columns: Columns = None,
     preset: Preset = None, lanes: Lanes = None, depth: Depth = None, accumulator: Kind = None, bits: Bits = None,
     pipeline: Pipeline = None, output_format: Output = None,
     target: Annotated[str | None, typer.Option(help="ecp5, ecp5-85k, ice40, ice40-up5k, gowin, xilinx or asic.",
-                                               show_default="the file's, else ecp5")] = None,
+                                               show_default="the file's, else ecp5",
+                                               autocompletion=complete.targets)] = None,
     liberty: Annotated[list[Path] | None, typer.Option(help="Liberty file (.lib, .lib.gz); may be repeated.")] = None,
     dont_use: Annotated[list[str] | None, typer.Option(help="Cell (or glob) to avoid (asic); may be repeated.")] = None,
     booth: Annotated[bool, typer.Option("--booth", help="Booth multipliers (asic).")] = False,
@@ -78,3 +83,7 @@ def synth(
           [[m.name, "-" if m.value is None else f"{m.value:,}", m.unit, m.note or ""] for m in metrics.metrics],
           right=(1,))
     typer.echo(f"written: {path}")
+    words = design_words(design or pe, engine=engine, modes=modes, rows=rows, columns=columns, preset=preset,
+                         lanes=lanes, depth=depth, accumulator=accumulator, accumulator_bits=bits, pipeline=pipeline,
+                         output_format=output_format)
+    next_step("sim", *words)

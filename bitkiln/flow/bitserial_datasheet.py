@@ -10,7 +10,7 @@ from ..hw.dequant.walk import job_layout
 from ..models.cost.cycles.bitserial import pipeline_depth
 from ..models.design.bitserial import BitSerialDesign
 from ..models.design.dequant import DequantDesign
-from .datasheet import Datasheet
+from .datasheet import Datasheet, count
 
 __all__ = ["array_datasheet", "core_datasheet", "layout_rows"]
 
@@ -64,7 +64,13 @@ def array_datasheet(design: BitSerialDesign) -> Datasheet:
         {"What it does": what + "\n\n" + _types(design), "Timing": timing, "Payloads": layouts},
         {"w__": "weights and metadata of a group", "a__": "activations", "o__": "results, a row at a time",
          "special__": "an entry of the special-value table, taken while not busy",
-         "busy": "a channel has begun and its last result was not taken", "stalls": "cycles in which a step waited"})
+         "busy": "a channel has begun and its last result was not taken", "stalls": "cycles in which a step waited"},
+        {"Array": f"{design.rows} x {design.columns} PEs of {count(design.lanes, 'lane')}",
+         "Weights": ", ".join(weight.name for weight in design.weights), "Activations": design.activation.name,
+         "Sum": f"{design.accumulate}, {design.sum_bits} bits",
+         "Groups": f"up to {count(design.group, 'weight')}, scale {design.scale}",
+         "Cycles a weight": ", ".join(f"{weight.terms} {weight.name}" for weight in design.weights),
+         "Results": "float32" if design.output == "fp32" else "raw sums"})
 
 
 def core_datasheet(design: DequantDesign) -> Datasheet:
@@ -100,4 +106,7 @@ def core_datasheet(design: DequantDesign) -> Datasheet:
         {"job__": "k, group size, channels, rows", "weight__": "packed groups", "activation__": "codes of a chunk",
          "o__": "results", "special__": "an entry of the special-value table, taken between jobs",
          "busy": "a job is under way", "mismatch": "a job's activations were too few or too many (sticky)",
-         "stalls": "cycles in which the array held a step back", "starved": "cycles in which it waited for operands"})
+         "stalls": "cycles in which the array held a step back", "starved": "cycles in which it waited for operands"},
+        {**inner.glance, "Results": design.output.name, "Weight stream": f"{8 * design.bus_bytes} bits",
+         "Longest K": f"{count(design.k_chunks * array.lanes, 'weight')}"
+                      + (f", {count(array.groups, 'group')}" if array.sums_channel else "")})

@@ -10,7 +10,7 @@ from ..models.cost.cycles.codebook_array import block_cycles
 from ..models.design.codebook import CodebookDesign
 from ..models.design.codebook_array import CodebookArrayDesign
 from .bitserial_datasheet import layout_rows
-from .datasheet import Datasheet, format_table
+from .datasheet import Datasheet, count, format_table
 
 __all__ = ["array_datasheet", "codebook_datasheet"]
 
@@ -41,7 +41,11 @@ def codebook_datasheet(design: CodebookDesign) -> Datasheet:
                      {"i__": "a chunk of codes", "o__": "a word of table entries", "table__": "an entry of a table",
                       "second__": "step and offset of the scales", "level__": "an entry of the table of scale codes",
                       "busy": "a block is open or a word was not taken", "illegal": "a broken block or a missing table "
-                      "(sticky)"})
+                      "(sticky)"},
+                     {"Throughput": f"{count(design.lanes, 'weight')} of {design.code_bits} bits a cycle",
+                      "Tables": f"{design.tables} of {design.entries} entries, {design.output.name}",
+                      "Scales": design.scale + ", with offset" * design.offset,
+                      "Output": f"words of {design.word_bits} bits", "Latency": count(unit.latency, "clock edge")})
 
 
 def array_datasheet(design: CodebookArrayDesign) -> Datasheet:
@@ -85,4 +89,12 @@ def array_datasheet(design: CodebookArrayDesign) -> Datasheet:
                       "level__": "an entry of the table of scale codes, for all columns",
                       "busy": "a block or sum has begun, or results were not taken",
                       "illegal": "a broken block or a missing table (sticky)",
-                      "stalls": "cycles in which both operands were there and waited for the sums before"})
+                      "stalls": "cycles in which both operands were there and waited for the sums before"},
+                     {"Array": f"{design.rows} x {design.columns} MACs of {count(design.lanes, 'lane')}",
+                      "Operands": f"{design.activation.name} by {design.weight.name}",
+                      "Tables": f"{design.tables} of {book.entries} entries for codes of {design.code_bits} bits",
+                      "Scales": design.scale + ", with offset" * design.offset,
+                      "Sum": f"{design.sum_bits} bits, blocks of up to {design.block:,}"
+                             if design.accumulator == "exact" else "float32, rounded each cycle",
+                      "Products a cycle": f"{design.rows * design.columns * design.lanes:,}",
+                      "Latency": count(unit.latency, "clock edge")})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..models.formats import Format
 
-__all__ = ["Datasheet", "FLAGS", "format_table"]
+__all__ = ["Datasheet", "FLAGS", "count", "format_table"]
 
 FLAGS = {
     "nan": "a NaN or NaR operand, infinity times zero, or infinity minus infinity",
@@ -28,15 +28,23 @@ class Datasheet:
         Title to Markdown; the first two come before the table of ports, the others after it.
     ports : dict of str to str
         Meaning of a port by its name, or by the beginning of its name (the longest one counts).
+    glance : dict of str to str
+        What a reader wants to know first: operands, sums, latency, throughput; plain text.
     """
 
     sections: Mapping[str, str]
     ports: Mapping[str, str] = field(default_factory=dict)
+    glance: Mapping[str, str] = field(default_factory=dict)
 
     def port(self, name: str) -> str | None:
         """Meaning of a port."""
         known = max((key for key in self.ports if name.startswith(key)), key=len, default=None)
         return None if known is None else self.ports[known]
+
+
+def count(number: int, what: str) -> str:
+    """``1 row``, ``1,024 rows``."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def format_table(first: str, rows: Sequence[tuple[str, Format]]) -> str:

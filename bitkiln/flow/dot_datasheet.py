@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..models.design import DotDesign
-from .datasheet import FLAGS, Datasheet, format_table
+from .datasheet import FLAGS, Datasheet, count, format_table
 
 __all__ = ["dot_datasheet"]
 
@@ -38,10 +38,19 @@ def dot_datasheet(design: DotDesign) -> Datasheet:
               f"over `en`; hold it for {design.latency} cycle{'s' * (design.latency > 1)} after power-up. "
               "`en` and `clear` travel through the pipeline with the operands.\n"
               "- Packing: lane 0 is in the least significant bits of `a` and `w`; unused lanes must be zero.")
+    glance = {
+        "Operands": f"{design.lanes} x {design.activation.name} by {design.weight.name}",
+        "Sum": "float32, rounded each cycle" if accumulator.kind == "fp32" else
+               f"{design.accumulator_bits} bits, {count(accumulator.depth, 'product')}"
+               + (", with an overflow flag" if design.has_overflow else " without rounding"),
+        "Output": "the sum" if design.output is None else f"the sum, and rounded to {design.output.name}",
+        "Latency": count(design.latency, "clock edge"),
+        "Throughput": f"{count(design.lanes, 'product')} a cycle"}
     return Datasheet({
         "Function": summary,
         "Formats": format_table("operand", formats),
         "Accumulator": sums,
         "Timing": timing,
         "Flags": "\n".join(f"- `{flag}`: {FLAGS[flag]}. Sticky until `clear`." for flag in design.flags) or "None.",
-    }, {"en": "accumulate this cycle", "clear": "zero the accumulator, wins over en", **dict.fromkeys(FLAGS, "flag")})
+    }, {"en": "accumulate this cycle", "clear": "zero the accumulator, wins over en", **dict.fromkeys(FLAGS, "flag")},
+        glance)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .. import __version__
 from ..config import Resolved
 from ..files import write_all
 from ..models.errors import BitkilnError
+from ..report.diagram import draw
+from ..report.sheet_page import sheet_page
+from .packages.registry import chosen, package_files
+from .sheet import core_sheet, to_markdown
 from .testbench import testbench
 
 __all__ = ["Generated", "generate"]
@@ -20,17 +23,18 @@ __all__ = ["Generated", "generate"]
 
 @dataclass(frozen=True)
 class Generated:
-    """Files written: ``paths`` maps verilog, sidecar, testbench, vectors and datasheet, as far as the engine has them,
-    to their files, and further files by their own names."""
+    """Files written: ``paths`` maps verilog, sidecar, testbench, vectors, datasheet, page and diagram, as far as the
+    engine has them, to their files, and further files by their own names."""
 
     folder: Path
     paths: dict[str, Path]
 
 
 def generate(resolved: Resolved, folder: Path | None = None, *, cycles: int = 2000, seed: int = 0,
-             force: bool = False) -> Generated:
-    """Write Verilog, JSON sidecar and README of a design, and what its engine adds: a test bench with vectors,
-    headers, drivers.
+             force: bool = False, packages: Sequence[str] = (),
+             progress: Callable[[str], None] = lambda text: None) -> Generated:
+    """Write Verilog, JSON sidecar and datasheet (README, HTML page, block diagram) of a design, and what its engine
+    adds: a test bench with vectors, headers, drivers.
 
     Parameters
     ----------
@@ -43,17 +47,24 @@ def generate(resolved: Resolved, folder: Path | None = None, *, cycles: int = 20
         Of its stimuli.
     force : bool
         Replace the files of a different design of the same name.
+    packages : sequence of str
+        Names of `packages.registry`: files for other flows, beside and below these.
+    progress : callable
+        Told what begins.
 
     Raises
     ------
     BitkilnError
-        Exit code 2 when the folder holds another design, 1 when it cannot be written; no half-written files.
+        Exit code 2 when the folder holds another design or a package does not apply, 1 when it cannot be written; no
+        half-written files.
     """
     from ..hw.emit import sidecar, to_verilog
 
     name = resolved.name
     folder = folder or resolved.build_folder()
+    packages = chosen(packages, resolved.engine.name, resolved=resolved) if packages else []
     _refuse_other_design(folder / f"{name}.json", resolved, force)
+    progress(f"{name}: Verilog")
     component = resolved.component()
     verilog = to_verilog(component, name)
     facts = sidecar(component, verilog, name=name)
@@ -64,6 +75,7 @@ def generate(resolved: Resolved, folder: Path | None = None, *, cycles: int = 20
     paths, texts = {"verilog": f"{name}.v", "sidecar": f"{name}.json"}, {f"{name}.v": verilog}
     make_vectors, make_collateral = (resolved.engine.load(part) for part in ("vectors", "collateral"))
     if make_vectors is not None:
+        progress(f"{name}: test bench")
         facts["testbench"] = {"cycles": cycles, "seed": seed}
         vectors = make_vectors(resolved.design, cycles, seed)
         widths = {port["name"]: port["width"] for port in facts["ports"]}
@@ -75,8 +87,13 @@ def generate(resolved: Resolved, folder: Path | None = None, *, cycles: int = 20
         more = make_collateral(resolved.design, name)
         paths |= {file: file for file in more}
         texts |= more
-    paths["datasheet"] = "README.md"
-    texts |= {paths["sidecar"]: json.dumps(facts, indent=2) + "\n", "README.md": _readme(resolved, facts)}
+    paths |= {"datasheet": "README.md", "page": f"{name}.html", "diagram": f"{name}.svg"}
+    diagram, sheet = draw(resolved), core_sheet(resolved, facts, paths.values())
+    texts |= {paths["sidecar"]: json.dumps(facts, indent=2) + "\n", "README.md": to_markdown(sheet, f"{name}.svg"),
+              paths["page"]: sheet_page(sheet, diagram), paths["diagram"]: diagram}
+    more = package_files(packages, resolved, facts, texts)
+    paths |= {file: file for file in more}
+    texts |= more
     write_all(folder, texts)
     return Generated(folder, {key: folder / file for key, file in paths.items()})
 
@@ -91,51 +108,3 @@ def _refuse_other_design(path: Path, resolved: Resolved, force: bool) -> None:
     if found != resolved.digest:
         raise BitkilnError("folder holds another design of this name", where=str(path), got=found,
                            expected=resolved.digest, help="--force replaces it; -o names another folder")
-
-
-def _readme(resolved: Resolved, facts: dict[str, Any]) -> str:
-    name = resolved.name
-    lines = [f"# {name}", "", f"{resolved.engine.summary[0].upper()}{resolved.engine.summary[1:]}. Generated by "
-             f"bitkiln {__version__} (design {resolved.digest}).", ""]
-    sheet = resolved.engine.load("datasheet")(resolved.design)
-    sections = [[f"## {title}", "", text, ""] for title, text in sheet.sections.items()]
-    lines += itertools.chain(*sections[:2])
-    lines += ["## Ports", "", "| port | direction | width | signed | meaning |", "|---|---|---|---|---|"]
-    roles = {"clock": "clock, rising edge", "reset": "reset, synchronous"}
-    for port in facts["ports"]:
-        meaning = port["format"] or roles.get(port["role"]) or sheet.port(port["name"]) or ""
-        lines.append(f"| `{port['name']}` | {port['direction']} | {port['width']} | "
-                     f"{'yes' if port['signed'] else 'no'} | {meaning} |")
-    lines.append("")
-    lines += itertools.chain(*sections[2:])
-    lines += ["## Parameters", "", "```json", json.dumps(resolved.config, indent=2), "```", ""]
-    lines += ["## Checking it", "", *_checking(resolved, facts), ""]
-    lines += ["## Area and speed", "", _measured(resolved), "",
-              f"SHA-256 of `{name}.v`: `{facts['sha256']}`", ""]
-    return "\n".join(lines)
-
-
-def _checking(resolved: Resolved, facts: dict[str, Any]) -> list[str]:
-    name = resolved.name
-    if "testbench" not in facts:
-        return [f"`bitkiln sim` with the parameters above (they are `config` in `{name}.json`, and JSON is YAML) "
-                "compares this core with the golden model bit for bit."]
-    return [f"`{name}_tb.v` applies {facts['testbench']['cycles']:,} cycles from `{name}_tb.hex` and compares every "
-            "output with the golden model. Run it in this folder; it prints `PASS` or `FAIL`:", "", "```",
-            f"iverilog -g2005 -o {name}_tb.out {name}.v {name}_tb.v && vvp {name}_tb.out",
-            f"verilator --binary --timing -Wno-fatal {name}_tb.v {name}.v && obj_dir/V{name}_tb", "```"]
-
-
-def _measured(resolved: Resolved) -> str:
-    """The last metrics.json of the design, as a table."""
-    from .metrics import Metrics
-
-    path = resolved.build_folder() / "metrics.json"
-    try:
-        metrics = Metrics.from_dict(json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError, TypeError):
-        return "Not measured yet: `bitkiln synth` measures and `bitkiln generate` then shows it here."
-    rows = ["| metric | value | unit |", "|---|---|---|"]
-    rows += [f"| {m.name} | {m.value:,} | {m.unit} |" for m in metrics.metrics if m.value is not None]
-    tools = ", ".join(f"{tool} {version}" for tool, version in metrics.tools.items())
-    return f"{metrics.device} ({tools}):\n\n" + "\n".join(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..models.design import ArrayDesign, MatmulDesign, MorphableDesign
 from ..models.design.registers import core_registers
 from ..models.formats import get_format
-from .datasheet import FLAGS, Datasheet, format_table
+from .datasheet import FLAGS, Datasheet, count, format_table
 from .registers import markdown
 
 __all__ = ["array_datasheet", "core_datasheet", "pe_datasheet"]
@@ -66,6 +66,15 @@ def _pe_text(design: MorphableDesign) -> str:
             f"({kind}). What a mode does not use sees no changing inputs.")
 
 
+def _glance(design: MorphableDesign, pes: int = 1) -> dict[str, str]:
+    """Modes and sums of a PE; products of so many of them."""
+    kind = design.accumulator.kind
+    sums = {"fp32": "float32, rounded each cycle", "int32": "32 bits, with an overflow flag",
+            "exact": f"{design.accumulator_bits} bits, {count(design.accumulator.depth, 'product')} without rounding"}
+    return {"Modes": ", ".join(mode.name for mode in design.modes), "PE": design.implementation, "Sum": sums[kind],
+            "Products a cycle": ", ".join(f"{pes * mode.lanes:,} {mode.name}" for mode in design.modes)}
+
+
 def _pe_flags(design: MorphableDesign) -> str:
     return "\n".join(f"- `{flag}`: {FLAGS[flag]}. Sticky until `clear`." for flag in design.flags) or "None."
 
@@ -89,7 +98,8 @@ def pe_datasheet(design: MorphableDesign) -> Datasheet:
         "Timing": timing,
         "Flags": _pe_flags(design),
     }, {"a": "activation word", "w": "weight word", "mode": "index of the mode", "en": "accumulate this cycle",
-        "clear": "zero the accumulator, wins over en", "acc": "accumulator", **dict.fromkeys(FLAGS, "flag")})
+        "clear": "zero the accumulator, wins over en", "acc": "accumulator", **dict.fromkeys(FLAGS, "flag")},
+        {**_glance(design), "Latency": count(design.latency, "clock edge")})
 
 
 def array_datasheet(design: ArrayDesign) -> Datasheet:
@@ -127,7 +137,8 @@ def array_datasheet(design: ArrayDesign) -> Datasheet:
         "Accumulator": _accumulator(pe) + _sections(pe).replace("`acc`", "A sum") + " " + result,
         "Timing": timing,
         "Flags": "\n".join(f"- `{flag}`: {FLAGS[flag]}." for flag in pe.flags) or "None.",
-    }, ports)
+    }, ports, {"Array": f"{design.rows} x {design.columns} PEs, {design.dataflow}-stationary, {design.links} links",
+               **_glance(pe, design.rows * design.columns), "Latency": count(unit.latency, "clock edge")})
 
 
 def core_datasheet(design: MatmulDesign) -> Datasheet:
@@ -162,7 +173,13 @@ def core_datasheet(design: MatmulDesign) -> Datasheet:
     return Datasheet(sections, {
         "s_axil_": "registers, AXI4-Lite", "s_axis_a_": f"activations, AXI4-Stream of {bus} bits",
         "s_axis_w_": "weights, scales and per-channel records, AXI4-Stream", "s_axis_c_": "partial sums, AXI4-Stream",
-        "m_axis_": "results, AXI4-Stream", "m_axi_": "memory, AXI4 master", "irq": "interrupt, level"})
+        "m_axis_": "results, AXI4-Stream", "m_axi_": "memory, AXI4 master", "irq": "interrupt, level"},
+        {"Array": f"{design.rows} x {design.columns} PEs", **_glance(pe, design.rows * design.columns),
+         "Operands": f"AXI4{'' if design.descriptors else '-Stream'} of {bus} bits"
+                     + (", jobs by descriptors" if design.descriptors else ""),
+         "Longest K": ", ".join(f"{design.max_k(mode):,} {mode.name}" for mode in pe.modes),
+         "Output": ", ".join(design.rules) + (f" ({', '.join(design.outputs)})" if set(design.rules) != {"raw"}
+                                              else "")})
 
 
 LAYOUT = """A is M x K and W is N x K, both with K along a row; elements are packed tight, the first in the low bits,

@@ -73,8 +73,7 @@ def measure(resolved: Resolved, *, target: str | None = None, liberty: Sequence[
     else:
         parts = [synthesise(verilog, resolved.name, target, dsp=dsp)]
         if seeds:
-            progress(f"place and route, {seeds} seeds")
-            parts.append(_placed(verilog, resolved.name, target, seeds, dsp, clock))
+            parts.append(_placed(verilog, resolved.name, target, seeds, dsp, clock, progress))
         else:
             parts[0].metrics.append(Metric("fmax", None, "MHz", True, note="not asked for (--seeds 0)"))
     metrics = Metrics.joined(parts)
@@ -84,10 +83,12 @@ def measure(resolved: Resolved, *, target: str | None = None, liberty: Sequence[
     return metrics, path
 
 
-def _placed(verilog: str, top: str, target: str, seeds: int, dsp: bool, clock: str) -> Metrics:
+def _placed(verilog: str, top: str, target: str, seeds: int, dsp: bool, clock: str,
+            progress: Callable[[str], None]) -> Metrics:
     """Fmax, or null with the reason: a unit may be larger than the device."""
     try:
-        return place_and_route(verilog, top, target, seeds=range(1, seeds + 1), dsp=dsp, clock=clock)
+        return place_and_route(verilog, top, target, seeds=range(1, seeds + 1), dsp=dsp, clock=clock,
+                               progress=progress)
     except BitkilnError as error:
         if error.exit_code == MISSING_TOOL:
             raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,8 @@ def clock_port(component: Any) -> str:
 
 def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequence[int] = (1, 2, 3, 4, 5),
                     dsp: bool = False, clock: str = "clk", part: str | None = None, goal_mhz: int = GOAL_MHZ,
-                    routing: str | None = None, keep: Store | None = None) -> Metrics:
+                    routing: str | None = None, keep: Store | None = None,
+                    progress: Callable[[str], None] = lambda text: None) -> Metrics:
     """Fmax of ``top``, the median over ``seeds``.
 
     Parameters
@@ -129,6 +130,8 @@ def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequ
         or dense where a design fills a good part of an ``ecp5-85k``.
     keep : Store, optional
         Where results are kept.
+    progress : callable
+        Told what begins.
 
     Returns
     -------
@@ -173,7 +176,8 @@ def place_and_route(verilog: str, top: str, target: str = "ecp5", *, seeds: Sequ
             run_yosys(yosys, netlist, folder, {"wrapper.v": wrapped, **_FILES.get(family.name, {})})
             chosen = options if routing else options + ROUTING[chosen_routing(folder / "netlist.json", f"{top}_timed")]
             reached, used = [], {}
-            for seed in seeds:
+            for number, seed in enumerate(seeds, 1):
+                progress(f"place and route, run {number} of {len(seeds)}")
                 run_tool(nextpnr, ["--json", "netlist.json", *chosen, "--seed", str(seed), "--freq", str(goal_mhz),
                                    "--report", "report.json", "--timing-allow-fail", "-q", "--log", "nextpnr.log"],
                          folder, timeout=PLACE_SECONDS, log="nextpnr.log")

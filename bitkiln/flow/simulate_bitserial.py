@@ -10,7 +10,7 @@ from ..config import Resolved
 from .simulate import Check, Options, Outcome, no_jobs
 from .simulate_dot import run_bench
 
-__all__ = ["array_steps", "core_steps"]
+__all__ = ["array_steps", "bench", "core_steps"]
 
 GROUPS = 3000
 BENCH_GROUPS = 200
@@ -32,7 +32,7 @@ def array_steps(resolved: Resolved, options: Options) -> Iterator[Check]:
     for name, stalls in (("groups", None), ("groups, stalls", STALLS)):
         yield Check(name, "results", functools.partial(_groups, design, options.seed, model, stalls),
                     f"{GROUPS} random groups{', stalls on every stream' if stalls else ', every cycle predicted'}")
-    yield Check("cocotb bench", "checks", functools.partial(_bench, resolved, options.seed), "cocotb bench")
+    yield Check("cocotb bench", "checks", functools.partial(bench, resolved, options.seed), "cocotb bench")
     if design.output == "fp32" and design.accumulate == "exact" and design.scale != "none":
         for types in _turns(len(design.weights)):
             names = " + ".join(dict.fromkeys(design.weights[i].name for i in types))
@@ -56,7 +56,8 @@ def _groups(design: Any, seed: int, model: Any, stalls: dict[str, float] | None)
     return Outcome(results, 0, details, {"groups": GROUPS, "weights": int(stream.lengths.sum())})
 
 
-def _bench(resolved: Resolved, seed: int) -> Outcome:
+def bench(resolved: Resolved, seed: int) -> Outcome:
+    """The cocotb bench of an array."""
     return run_bench(resolved, resolved.engine.bench,
                      {"design": resolved.design, "seed": seed, "groups": BENCH_GROUPS}, seed)
 

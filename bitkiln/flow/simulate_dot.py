@@ -9,7 +9,7 @@ from typing import Any
 from ..config import Resolved
 from .simulate import Check, Options, Outcome, no_jobs
 
-__all__ = ["dot_steps", "run_bench"]
+__all__ = ["bench", "dot_steps", "run_bench"]
 
 
 def dot_steps(resolved: Resolved, options: Options) -> Iterator[Check]:
@@ -21,7 +21,7 @@ def dot_steps(resolved: Resolved, options: Options) -> Iterator[Check]:
     model = BatchModel(resolved.design)
     yield Check("dot unit", "vectors", functools.partial(_unit, resolved, options.seed, model),
                 "operand pairs against the golden model")
-    yield Check("cocotb bench", "checks", functools.partial(_bench, resolved, options.seed), "cocotb bench")
+    yield Check("cocotb bench", "checks", functools.partial(bench, resolved, options.seed), "cocotb bench")
     for network in ("mlp", "cnn"):
         yield Check(f"digits {network}", "dot products",
                     functools.partial(_network, resolved.design, network, options.images, model),
@@ -38,7 +38,8 @@ def _unit(resolved: Resolved, seed: int, model: Any) -> Outcome:
     return Outcome(result.vectors, result.mismatches, details, {"pairs": result.pairs, "parts": result.parts})
 
 
-def _bench(resolved: Resolved, seed: int) -> Outcome:
+def bench(resolved: Resolved, seed: int) -> Outcome:
+    """The cocotb bench of a dot unit."""
     return run_bench(resolved, resolved.engine.bench, {"design": resolved.design, "seed": seed}, seed)
 
 
@@ -50,7 +51,8 @@ def run_bench(resolved: Resolved, module: str, parameters: dict[str, Any], seed:
     details = f"{result.tests} test{'s' * (result.tests != 1)}, {result.cycles:,} cycles"
     if result.waves is not None:
         details += f", waves in {result.waves}"
-    return Outcome(result.vectors, 0, details, {"cycles": result.cycles})
+    waves = {} if result.waves is None else {"waves": str(result.waves)}
+    return Outcome(result.vectors, 0, details, {"cycles": result.cycles, **waves})
 
 
 def _network(design: Any, network: str, images: int, model: Any) -> Outcome:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..sim.core_run import CoreModel, JobCase
     from ..sim.products import Products
 
-__all__ = ["array_component", "array_steps", "assignments", "core_steps", "pe_steps"]
+__all__ = ["array_component", "array_steps", "assignments", "bench", "core_steps", "pe_steps"]
 
 JOBS = 24              # random jobs by default
 BENCH_JOBS = 6         # of which at most these go through the slower cocotb bench, in each of its tests that count them
@@ -126,7 +126,7 @@ def core_steps(resolved: Resolved, options: Options) -> Iterator[Check]:
 
     jobs = JOBS if options.jobs is None else options.jobs
     few = min(jobs, BENCH_JOBS)
-    yield Check("cocotb bench", "beats", functools.partial(_core_bench, resolved, options.seed, few),
+    yield Check("cocotb bench", "beats", functools.partial(bench, resolved, options.seed, few),
                 f"cocotb bench, {few} random jobs, stalls on every channel, reset, abort, illegal jobs")
     options.progress(f"{resolved.name}: building the fast model")
     model = CoreModel(resolved.design, seed=options.seed)
@@ -136,7 +136,8 @@ def core_steps(resolved: Resolved, options: Options) -> Iterator[Check]:
                          functools.partial(_mlp_on_core, model, options.images))
 
 
-def _core_bench(resolved: Resolved, seed: int, jobs: int) -> Outcome:
+def bench(resolved: Resolved, seed: int, jobs: int = BENCH_JOBS) -> Outcome:
+    """The cocotb bench of a core."""
     module = resolved.engine.bench + "_dma" * resolved.design.descriptors
     parameters = {"design": resolved.design, "seed": seed, "jobs": jobs, "size": BENCH_SIZE}
     return run_bench(resolved, module, parameters, seed)

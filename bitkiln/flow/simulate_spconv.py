@@ -12,7 +12,7 @@ from ..config import Resolved
 from .simulate import Check, Options, Outcome, no_jobs
 from .simulate_dot import run_bench
 
-__all__ = ["core_steps", "search_steps"]
+__all__ = ["bench", "core_steps", "search_steps"]
 
 CLOUDS, VOXELS = 4, 600
 SEARCH_STALLS = {"job": 0.2, "voxel": 0.3, "kept": 0.3, "item": 0.4}
@@ -53,7 +53,7 @@ def core_steps(resolved: Resolved, options: Options) -> Iterator[Check]:
 
     no_jobs(options, "the checks take a network's jobs: the core")
     design = resolved.design
-    yield Check("axi", "features", functools.partial(_bench, resolved, options.seed),
+    yield Check("axi", "features", functools.partial(bench, resolved, options.seed),
                 "cocotb bench, networks with stalls on every channel, errors, resets")
     options.progress(f"{resolved.name}: building the fast model")
     model = StreamModel(SpConvEngine(design))
@@ -65,7 +65,8 @@ def core_steps(resolved: Resolved, options: Options) -> Iterator[Check]:
                         f"{net} on a street scene{', stalls on every stream' if stalls else ''}")
 
 
-def _bench(resolved: Resolved, seed: int) -> Outcome:
+def bench(resolved: Resolved, seed: int) -> Outcome:
+    """The cocotb bench of a core."""
     parameters = {"design": resolved.design, "seed": seed, "voxels": BENCH_VOXELS}
     return run_bench(resolved, resolved.engine.bench, parameters, seed)
 

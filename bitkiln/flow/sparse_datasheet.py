@@ -7,7 +7,7 @@ from ..hw.dequant.sparse import SparseSide, chunk_layout, outlier_layout, sum_la
 from ..models.cost.cycles.sparse import GAP, sustained_density
 from ..models.design.sparse import SparseDesign
 from .bitserial_datasheet import layout_rows
-from .datasheet import FLAGS, Datasheet, format_table
+from .datasheet import FLAGS, Datasheet, count, format_table
 
 __all__ = ["sparse_datasheet"]
 
@@ -18,10 +18,10 @@ def sparse_datasheet(design: SparseDesign) -> Datasheet:
     """README of a side path."""
     unit, results = SparseSide(design), design.rows * design.columns
     what = (f"One outlier ({design.value.name}"
-            f"{f', times 2**{design.value_exponent}' if design.value_exponent else ''}) a cycle, multiplied with the "
+            f"{f', times 2^{design.value_exponent}' if design.value_exponent else ''}) a cycle, multiplied with the "
             f"{design.activation.name} activations of {design.rows} row{'s' * (design.rows > 1)} at its place along K "
             f"and added to the sums of its column, one of {design.columns}. Sums are exact: integers of "
-            f"{design.sum_bits} bits in units of 2**{design.exponent}, of up to {design.depth:,} outliers. The "
+            f"{design.sum_bits} bits in units of 2^{design.exponent}, of up to {design.depth:,} outliers. The "
             f"activations are the dense engine's own stream, chunks of {design.lanes} lanes; two tiles of "
             f"{design.tile} weights along K are held. Outliers of a tile may come in any order.")
     rows = ["| cycles of the dense engine for a chunk | outliers that never make it wait, of all weights |",
@@ -48,4 +48,8 @@ def sparse_datasheet(design: SparseDesign) -> Datasheet:
                       "o__": "a sum, row 0 first, in each row column 0 first",
                       "busy": "a tile has begun, or sums were not taken",
                       "illegal": "an outlier of a place or column that is not there (sticky; it does not count)",
-                      "stalls": "cycles in which a chunk of activations had to wait"})
+                      "stalls": "cycles in which a chunk of activations had to wait"},
+                     {"Sums": f"{design.rows} x {design.columns} of {design.sum_bits} bits, exact",
+                      "Operands": f"{design.activation.name} by {design.value.name}",
+                      "Tile": f"{count(design.tile, 'weight')} along K, {count(design.lanes, 'lane')}",
+                      "Throughput": "1 outlier a cycle", "Latency": count(unit.latency, "clock edge")})

@@ -10,7 +10,7 @@ from ..models.design.spconv import MapDesign
 from ..models.design.spconv_core import SpConvDesign
 from ..models.design.spconv_registers import spconv_registers
 from .bitserial_datasheet import layout_rows
-from .datasheet import Datasheet, format_table
+from .datasheet import Datasheet, count, format_table
 from .registers import collateral, markdown
 
 __all__ = ["core_collateral", "core_datasheet", "search_datasheet"]
@@ -49,6 +49,12 @@ def _search_timing(design: MapDesign) -> str:
             "cycle; or as many cycles as there are pairs.")
 
 
+def _glance(design: MapDesign) -> dict[str, str]:
+    return {"Voxels": f"{design.capacity:,} of {count(design.batches, 'cloud')}",
+            "Coordinates": f"{design.depth} bits", "Octree": f"{design.memory_bits / 8192:,.0f} KiB, {design.search}",
+            "Throughput": "a voxel a cycle into the tree, a pair a cycle out of it"}
+
+
 def search_datasheet(design: MapDesign) -> Datasheet:
     """README of a map search."""
     what = ("Voxels become an octree, and every map (rulebook) of a sparse convolution comes out of it: entries of "
@@ -67,7 +73,8 @@ def search_datasheet(design: MapDesign) -> Datasheet:
                       "counts": "nodes of each level", "unsorted": "a voxel came out of order",
                       "overflow": "more voxels or nodes than there is room for",
                       "rejected": "strict, and a voxel was dropped or there twice",
-                      "dropped": "voxels out of range", "duplicates": "voxels that were there already"})
+                      "dropped": "voxels out of range", "duplicates": "voxels that were there already"},
+                     _glance(design))
 
 
 def core_datasheet(design: SpConvDesign) -> Datasheet:
@@ -83,7 +90,7 @@ def core_datasheet(design: SpConvDesign) -> Datasheet:
             f"channels at a time, up to {g.channels} channels. A cloud is loaded once; then a whole encoder-decoder "
             f"runs as a chain of jobs, features staying on the chip ({g.feature_words:,} words of {g.lanes} channels). "
             f"Neighbours that are not there cost nothing, zero channels are skipped. {skip} Sums are exact "
-            f"({g.sum_bits} bits in units of 2**{g.dot.product_exponent}), then bias, scale, ReLU and rounding as in "
+            f"({g.sum_bits} bits in units of 2^{g.dot.product_exponent}), then bias, scale, ReLU and rounding as in "
             f"the matmul core. {ORDER}")
     timing = (f"- A tree: a cycle for each voxel.\n{_search_timing(tree)} The search runs while pairs are multiplied.\n"
               "- A pass over the map gives "
@@ -107,7 +114,10 @@ def core_datasheet(design: SpConvDesign) -> Datasheet:
                       "Registers": markdown(spconv_registers(design), heading=3)},
                      {"s_axil_": "registers", "s_axis_v_": "voxels of a load", "s_axis_f_": "features of a load",
                       "s_axis_w_": "records and weight tiles that were asked for", "m_axis_q_": "what is asked for",
-                      "m_axis_": "features of a store", "irq": "an enabled event of IRQ is set"})
+                      "m_axis_": "features of a store", "irq": "an enabled event of IRQ is set"},
+                     {"Array": f"{g.lanes} input by {g.outputs} output channels a cycle", "Operands": g.activation.name,
+                      "Sum": f"{g.sum_bits} bits, exact", "Channels": f"up to {g.channels}", **_glance(tree),
+                      "On the chip": f"{g.feature_words:,} words of features, {count(g.weight_tiles, 'weight tile')}"})
 
 
 def core_collateral(design: SpConvDesign, name: str) -> dict[str, str]:

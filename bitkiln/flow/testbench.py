@@ -41,7 +41,8 @@ def testbench(name: str, ports: Sequence[dict[str, Any]], vectors: Vectors, note
 //   $ iverilog -g2005 -o {name}_tb.out {name}.v {name}_tb.v && vvp {name}_tb.out
 //   $ verilator --binary --timing -Wno-fatal {name}_tb.v {name}.v && obj_dir/V{name}_tb
 //
-// Prints one line that starts with PASS or FAIL. -DWAVES (+define+WAVES) writes {name}_tb.vcd.
+// Prints one line that starts with PASS or FAIL. -DWAVES (+define+WAVES) writes {name}_tb.vcd; -DFAIL_IS_FATAL ends a
+// failed simulation with an error.
 module {name}_tb;
   // One word per clock cycle: inputs {", ".join(ins)}; then expected outputs {", ".join(outs)}.
   reg [{total - 1}:0] vectors [0:{count - 1}];
@@ -79,8 +80,12 @@ module {name}_tb;
     end
     if (mismatches == 0)
       $display("PASS: {name}: {count} cycles checked, 0 mismatches");
-    else
+    else begin
       $display("FAIL: {name}: %0d of {count} cycles differ", mismatches);
+`ifdef FAIL_IS_FATAL
+      $fatal;
+`endif
+    end
     $finish;
   end
 endmodule

@@ -21,6 +21,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design.bitserial import BitSerialDesign
+from bitkiln.models.design.dequant_streams import special_fields, special_terms
 from bitkiln.models.design.weights import SPECIALS
 
 from ..arith.fixed_to_fp32 import FixedToFp32
@@ -29,7 +30,7 @@ from ..emit import shared
 from .activation import ActivationEdge, has_inf, has_nan
 from .pe import BitSerialPe, flag_layout
 from .scaler import GroupDequantiser, activation_sum_bits
-from .terms import TermDecoder, special_layout, special_terms, term_layout
+from .terms import TermDecoder, special_layout, term_layout
 
 __all__ = ["BitSerialArray", "activation_layout", "result_layout", "special_write_layout", "weight_layout"]
 
@@ -79,8 +80,7 @@ def result_layout(design: BitSerialDesign) -> data.StructLayout:
 
 def special_write_layout(design: BitSerialDesign) -> data.StructLayout:
     """An entry of the special-value table of a type."""
-    return data.StructLayout({"type": max((len(design.weights) - 1).bit_length(), 1),
-                              "entry": (SPECIALS - 1).bit_length(), "terms": special_layout(design)})
+    return data.StructLayout({**special_fields(design), "terms": special_layout(design)})
 
 
 def exponent_bits(design: BitSerialDesign) -> int:

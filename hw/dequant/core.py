@@ -22,13 +22,13 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design.dequant import DequantDesign
+from bitkiln.models.design.dequant_streams import STATUS, activation_fields, special_terms
 
 from ..emit import shared
 from .array import BitSerialArray, special_write_layout
 from .queue import Queue
 from .reader import CodeDecoder, GroupReader, plane_layout, window_layout
 from .results import ResultStage, output_layout, visit_layout
-from .terms import special_terms
 from .walk import Walk, job_layout
 
 __all__ = ["DequantCore", "activation_word_layout"]
@@ -43,7 +43,7 @@ def _power(size: int) -> int:
 
 def activation_word_layout(design: DequantDesign) -> data.StructLayout:
     """A row's codes of one chunk, lane 0 lowest; ``last`` with the job's last one."""
-    return data.StructLayout({"codes": design.array.lanes * design.array.activation.bits, "last": 1})
+    return data.StructLayout(activation_fields(design))
 
 
 class DequantCore(wiring.Component):
@@ -76,8 +76,8 @@ class DequantCore(wiring.Component):
         members = {"job": In(stream.Signature(job_layout(design))),
                    "weight": In(stream.Signature(8 * design.bus_bytes)),
                    "activation": In(stream.Signature(activation_word_layout(design))),
-                   "o": Out(stream.Signature(output_layout(design))), "busy": Out(1), "mismatch": Out(1),
-                   "stalls": Out(32), "starved": Out(32)}
+                   "o": Out(stream.Signature(output_layout(design))),
+                   **{name: Out(bits) for name, bits in STATUS.items()}}
         if special_terms(design.array):
             members["special"] = In(stream.Signature(special_write_layout(design.array)))
         super().__init__(members)

@@ -9,6 +9,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design.dequant import DequantDesign
+from bitkiln.models.design.dequant_streams import result_fields
 
 from ..arith.float_add import FloatAdd, addend
 from ..arith.float_convert import FloatUnpack
@@ -22,7 +23,7 @@ __all__ = ["ResultStage", "output_layout", "visit_layout"]
 
 def output_layout(design: DequantDesign) -> data.StructLayout:
     """One result; ``last`` with the last one of a job."""
-    return data.StructLayout({"value": 32 if design.output.name == "fp32" else design.output.bits, "last": 1})
+    return data.StructLayout(result_fields(design))
 
 
 def visit_layout(design: DequantDesign) -> data.StructLayout:

@@ -12,6 +12,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from bitkiln.models.design.bitserial import BitSerialDesign
+from bitkiln.models.design.dequant_streams import special_terms, term_fields
 from bitkiln.models.design.weights import SPECIALS, Term, WeightType
 
 __all__ = ["TermDecoder", "special_layout", "term_layout"]
@@ -19,17 +20,12 @@ __all__ = ["TermDecoder", "special_layout", "term_layout"]
 
 def term_layout(design: BitSerialDesign) -> data.StructLayout:
     """``(-1)**neg * 2**shift``, or nothing where ``valid`` is 0."""
-    return data.StructLayout({"neg": 1, "valid": 1, "shift": max(design.max_shift.bit_length(), 1)})
+    return data.StructLayout(term_fields(design))
 
 
 def special_layout(design: BitSerialDesign) -> data.ArrayLayout:
     """A special value as the table holds it: its terms, in common units, by falling significance."""
     return data.ArrayLayout(term_layout(design), special_terms(design))
-
-
-def special_terms(design: BitSerialDesign) -> int:
-    """Terms of the special-value table's entries."""
-    return max((t.terms for t in design.weights if t.special_code is not None), default=0)
 
 
 class TermDecoder(wiring.Component):

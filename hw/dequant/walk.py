@@ -6,16 +6,14 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data
 
 from bitkiln.models.design.dequant import DequantDesign
+from bitkiln.models.design.dequant_streams import JOB_BITS, job_fields
 
 __all__ = ["Walk", "job_layout"]
-
-JOB_BITS = 16
 
 
 def job_layout(design: DequantDesign) -> data.StructLayout:
     """``k``, ``group``, ``channels`` and ``rows`` of a `DequantJob`."""
-    return data.StructLayout({"k": JOB_BITS, "group": design.array.group.bit_length(), "channels": JOB_BITS,
-                              "rows": design.array.rows.bit_length()})
+    return data.StructLayout(job_fields(design))
 
 
 class Walk:

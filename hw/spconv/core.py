@@ -15,7 +15,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from bitkiln.models.design.spconv_core import SpConvDesign
+from bitkiln.models.design.spconv_core import NO_VOXEL, VOXEL_FIELDS, SpConvDesign
 from bitkiln.models.design.spconv_registers import COUNTERS, SPCONV_ERRORS, spconv_registers
 
 from ..bus.axilite import AxiLite, RegisterFile
@@ -24,10 +24,9 @@ from ..bus.top import AxiTop
 from .engine import SpConvEngine
 from .loader import request_layout
 
-__all__ = ["NO_VOXEL", "SpConvControl", "SpConvCore"]
+__all__ = ["SpConvControl", "SpConvCore"]
 
-NO_VOXEL = 1 << 31      # as the batch of a voxel: the item only ends a cloud without any
-AXIS = 32
+AXIS = VOXEL_FIELDS["x"]
 
 
 class SpConvControl(wiring.Component):

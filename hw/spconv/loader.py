@@ -7,7 +7,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from bitkiln.models.design.spconv_core import TAG_BITS, SpConvDesign
+from bitkiln.models.design.spconv_core import RECORDS_REQUEST, REQUEST_FIELDS, TAG_BITS, SpConvDesign
 
 from ..dequant.queue import Queue
 from ..emit import shared
@@ -16,16 +16,14 @@ from .output import feature_write_layout, record_layout, tensor_layout
 
 __all__ = ["FeatureLoader", "FeatureReader", "WeightLoader", "request_layout", "word_stream_layout"]
 
-RECORDS = 31    # in place of a kernel offset: the records of the pass
-
 
 def request_layout() -> data.StructLayout:
     """What the core asks of the memory behind: the weight tile of offset ``k`` in pass ``part`` of job ``tag``.
 
-    ``k`` 31: the records of the pass. Weights of a tile come channel by channel, ``outputs`` codes a beat; records one
-    a beat, {bias, scale, shift in 32 bits, 0}.
+    ``k`` `RECORDS_REQUEST`: the records of the pass. Weights of a tile come channel by channel, ``outputs`` codes a
+    beat; records one a beat, {bias, scale, shift in 32 bits, 0}.
     """
-    return data.StructLayout({"k": 8, "part": 8, "tag": TAG_BITS})
+    return data.StructLayout(REQUEST_FIELDS)
 
 
 def word_stream_layout(design: SpConvDesign) -> data.StructLayout:
@@ -191,7 +189,7 @@ class WeightLoader(wiring.Component):
         request = self.request.payload
         m.d.comb += [request.part.eq(self.part), request.tag.eq(self.tag), self.ready.eq(asked & ~taking)]
         with m.If(~asked):
-            m.d.comb += [self.request.valid.eq(1), request.k.eq(RECORDS)]
+            m.d.comb += [self.request.valid.eq(1), request.k.eq(RECORDS_REQUEST)]
             with m.If(self.request.ready):
                 m.d.sync += asked.eq(1)
         with m.Else():

@@ -183,7 +183,7 @@ class DotDesign:
 
     @cached_property
     def max_product(self) -> int:
-        """Largest |product| in units of the product's least bit."""
+        """Largest magnitude of a product, in units of the product's least bit."""
         return self.activation.max_units * self.weight.max_units
 
     @cached_property

@@ -13,13 +13,20 @@ from .matmul import ArrayDesign, MatmulDesign
 from .morphable import Mode, MorphableDesign
 from .spconv import KERNEL_OFFSETS, CacheDesign, GatherDesign, MapDesign
 
-__all__ = ["KINDS", "OPS", "SpConvDesign", "SpConvJob", "WEIGHT_BITS"]
+__all__ = ["KINDS", "NO_VOXEL", "OPS", "RECORDS_REQUEST", "REQUEST_FIELDS", "SpConvDesign", "SpConvJob", "VOXEL_FIELDS",
+           "WEIGHT_BITS"]
 
 # What a job does, and (for a convolution) which map it takes; the codes are those of the registers.
 KINDS = ("load", "convolve", "store")
 OPS = ("submanifold", "down2", "inverse2", "generative2", "stride3")
 MAX_PASSES, MAX_GROUPS, TAG_BITS = 255, 255, 16
 WEIGHT_BITS = 128   # a record of an output channel
+
+# What streams carry, the first field lowest. A request is for the weight tile of offset ``k`` in a pass of job ``tag``.
+REQUEST_FIELDS = {"k": 8, "part": 8, "tag": TAG_BITS}
+RECORDS_REQUEST = 31    # in place of an offset: the records of the pass
+VOXEL_FIELDS = {"batch": 32, "x": 32, "y": 32, "z": 32}
+NO_VOXEL = 1 << 31      # as the batch of a voxel: the item only ends a cloud without any
 
 
 def _word_bits(bits: int) -> int:

@@ -4,7 +4,7 @@
 
 The layouts were tuned until the voxels of the clouds resembled those of real frames (`voxelise.cloud_statistics`).
 Smallest and greatest of 24 seeds; the real frames are a 64-beam and an OS1-128 drive at 10 cm and nuScenes at 10x10x20,
-SUN RGB-D and PCL's office1 at 2 cm indoors:
+SUN RGB-D and PCL's office1 at 2 cm indoors::
 
                               voxels per octant  middle plane  isolated     mean of 27   voxels
     lidar_scene, 10 cm        1.66 .. 1.84       0.66 .. 0.73  0.11 .. 0.17  4.7 .. 5.5  51,655 .. 63,400

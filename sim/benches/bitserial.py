@@ -16,9 +16,9 @@ import numpy as np
 from cocotb.clock import Clock
 
 from bitkiln.hw.dequant.array import activation_layout, result_layout, weight_layout
-from bitkiln.hw.dequant.terms import special_terms
 from bitkiln.models.cost.cycles.bitserial import event_cycles
 from bitkiln.models.design.bitserial import BitSerialDesign
+from bitkiln.models.design.dequant_streams import special_terms
 from bitkiln.models.errors import BitkilnError
 from bitkiln.models.golden.bitserial import BitSerialResult, GroupStream, bitserial
 from bitkiln.sim.batch import from_ints, to_ints

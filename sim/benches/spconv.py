@@ -12,17 +12,15 @@ import numpy as np
 from cocotb.triggers import ClockCycles
 
 from bitkiln.host.spconv import (
-    RECORDS_REQUEST,
     Program,
     Step,
+    answer_beats,
     beat_bytes,
     compile_network,
     feature_beats,
-    record_beats,
     unpack_features,
-    weight_beats,
 )
-from bitkiln.models.design.spconv_core import SpConvDesign, SpConvJob
+from bitkiln.models.design.spconv_core import NO_VOXEL, SpConvDesign, SpConvJob
 from bitkiln.models.design.spconv_registers import SPCONV_ERRORS, spconv_job_registers, spconv_registers
 from bitkiln.models.golden.spconv import decode_keys
 from bitkiln.sim.spconv_check import small_network
@@ -31,7 +29,6 @@ from .axi_bench import AxiBench
 
 PATIENCE = 60_000
 STALLS = (0.0, 0.1, 0.5)
-NO_VOXEL = 1 << 31
 
 
 class Bench(AxiBench):
@@ -55,8 +52,7 @@ class Bench(AxiBench):
             for at in range(0, len(frame.tdata), 4):
                 k, part, low, high = frame.tdata[at:at + 4]
                 layer = self.layers[low | high << 8].layer
-                beats = record_beats(self.design, layer.records, part) if k == RECORDS_REQUEST else \
-                    weight_beats(self.design, layer.weights, k, part)
+                beats = answer_beats(self.design, layer, k, part)
                 self.sources["w"].send_nowait(beat_bytes(beats, self.design.weight_bits))
 
     async def start(self, job: SpConvJob) -> None:

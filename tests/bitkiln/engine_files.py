@@ -30,7 +30,8 @@ def check_refused(described: Callable[[str], object], text: str, message: str, c
 
 def check_files(resolved, files, name: str, layouts: list) -> tuple[dict, dict[str, int], str]:
     """Files of an engine, sidecar and every row of the datasheet; returns facts, widths of the ports, datasheet."""
-    assert {path.name for path in files.folder.iterdir()} == {f"{name}.v", f"{name}.json", "README.md"}
+    assert {path.name for path in files.folder.iterdir()} == {
+        f"{name}.v", f"{name}.json", "README.md", f"{name}.html", f"{name}.svg"}
     facts = json.loads(files.paths["sidecar"].read_text())
     assert (facts["module"], facts["config"]) == (name, resolved.config)
     assert facts["sha256"] == hashlib.sha256(files.paths["verilog"].read_bytes()).hexdigest()

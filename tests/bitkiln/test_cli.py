@@ -12,11 +12,13 @@ import pytest
 
 from bitkiln import __version__
 from bitkiln.cli import app, run_cli
+from bitkiln.commands.welcome import PANELS
 
 ROOT = Path(__file__).resolve().parents[2]
 BITKILN = [sys.executable, "-m", "bitkiln"]
-COMMANDS = ["sim", "generate", "synth", "estimate", "sweep", "calibrate", "assign", "reproduce", "run",
-            "perplexity", "spconv", "quantize", "formats", "init", "schema", "presets", "bench", "doctor"]
+COMMANDS = ["sim", "view", "generate", "draw", "synth", "estimate", "sweep", "calibrate", "assign", "reproduce", "run",
+            "perplexity", "spconv", "quantize", "formats", "init", "schema", "presets", "bench", "doctor", "bitstream",
+            "board"]
 
 
 def output_of(capsys, *arguments: str) -> str:
@@ -24,8 +26,23 @@ def output_of(capsys, *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_bare_call_prints_help(capsys):
-    assert "Usage: bitkiln" in output_of(capsys)
+def test_bare_call_prints_a_short_page(capsys):
+    """What it is, examples that exist, where to look next; the help has the rest."""
+    lines = output_of(capsys).splitlines()
+    assert lines[0] == f"Bitkiln {__version__}: verified hardware for low-precision arithmetic." and len(lines) < 24
+    shown = [line.split()[1] for line in lines if line.startswith("  bitkiln ")]
+    assert len(shown) > 8 and set(shown) - {"--help", "--install-completion"} <= set(COMMANDS)
+
+
+def test_help_is_complete_and_in_panels(capsys):
+    text = output_of(capsys, "--help")
+    assert "Usage: bitkiln" in text and "other" not in PANELS
+    places = [text.index(f"─ {panel} ─") for panel in PANELS]
+    assert places == sorted(places) and "─ other ─" not in text
+    for (_, names), start, end in zip(PANELS.items(), places, [*places[1:], len(text)], strict=True):
+        for name in set(names) & set(COMMANDS):
+            assert f"│ {name} " in text[start:end]
+    assert set(COMMANDS) <= {name for names in PANELS.values() for name in names}
 
 
 def test_version(capsys):

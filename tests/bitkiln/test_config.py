@@ -100,7 +100,8 @@ def test_presets(name):
     schema = json_schema(document.data["engine"])
     # What is said by another key may be left out.
     assert set(schema["properties"]) - set(document.data) <= {"pe", "formats"}
-    inner = {key: set(document.data[key]) for key in ("accumulator", "array", "output") if key in document.data}
+    inner = {key: set(document.data[key]) for key in ("accumulator", "array", "output")
+             if isinstance(document.data.get(key), dict)}
     for key, shown in inner.items():
         model = schema["properties"][key]["$ref"].rpartition("/")[2]
         assert shown == set(schema["$defs"][model]["properties"]), key

@@ -76,8 +76,8 @@ def generated(tmp_path_factory):
 def test_core_files(generated):
     resolved, files = generated
     names = {path.name for path in files.folder.iterdir()}
-    assert names == {"conv.v", "conv.json", "README.md", "conv_registers.h", "conv_registers.py",
-                     "conv_registers.md", "conv.rdl"}
+    assert names == {"conv.v", "conv.json", "README.md", "conv.html", "conv.svg", "conv_registers.h",
+                     "conv_registers.py", "conv_registers.md", "conv.rdl"}
     facts = json.loads(files.paths["sidecar"].read_text())
     assert facts["config"] == resolved.config
     ports = {port["name"] for port in facts["ports"]}

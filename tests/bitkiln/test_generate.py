@@ -48,7 +48,8 @@ def test_files_and_sidecar(core):
     resolved, files = core
     name = resolved.name
     assert {path.name for path in files.folder.iterdir()} == {
-        f"{name}.v", f"{name}.json", f"{name}_tb.v", f"{name}_tb.hex", "README.md"}
+        f"{name}.v", f"{name}.json", f"{name}_tb.v", f"{name}_tb.hex", "README.md", f"{name}.html",
+        f"{name}.svg"}
     facts = json.loads(files.paths["sidecar"].read_text())
     assert facts["module"] == name and facts["latency"] == resolved.design.latency
     ports = {port["name"]: port for port in facts["ports"]}

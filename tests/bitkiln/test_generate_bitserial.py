@@ -43,7 +43,8 @@ def generated(request, tmp_path_factory):
 
 def test_files_and_sidecar(generated):
     name, resolved, files = generated
-    assert {path.name for path in files.folder.iterdir()} == {f"{name}.v", f"{name}.json", "README.md"}
+    assert {path.name for path in files.folder.iterdir()} == {
+        f"{name}.v", f"{name}.json", "README.md", f"{name}.html", f"{name}.svg"}
     facts = json.loads(files.paths["sidecar"].read_text())
     assert (facts["module"], facts["config"]) == (name, resolved.config)
     assert facts["sha256"] == hashlib.sha256(files.paths["verilog"].read_bytes()).hexdigest()
@@ -123,7 +124,7 @@ def test_identical_between_processes():
         subprocess.run([sys.executable, "-m", "bitkiln", "generate", "d.yaml", "-o", f"out{seed}"], check=True,
                        capture_output=True, env={**os.environ, "PYTHONHASHSEED": seed})
         texts.append({path.name: path.read_bytes() for path in Path(f"out{seed}").iterdir()})
-    assert texts[0] == texts[1] and len(texts[0]) == 3
+    assert texts[0] == texts[1] and len(texts[0]) == 5
 
 
 def test_every_reader_and_pe_is_one_module(generated):

@@ -45,7 +45,7 @@ def names(folder: Path) -> set[str]:
 
 def test_files_of_a_pe():
     resolved, files = made(PE, cycles=200)
-    assert names(files.folder) == {"pe.v", "pe.json", "pe_tb.v", "pe_tb.hex", "README.md"}
+    assert names(files.folder) == {"pe.v", "pe.json", "pe_tb.v", "pe_tb.hex", "README.md", "pe.html", "pe.svg"}
     facts = json.loads(files.paths["sidecar"].read_text())
     assert facts["latency"] == 2 and facts["config"] == resolved.config
     text = files.paths["datasheet"].read_text()
@@ -92,7 +92,7 @@ def test_vectors_are_what_the_pe_does(design):
 @pytest.mark.parametrize("name", ARRAYS)
 def test_files_of_an_array(name):
     resolved, files = made(ARRAYS[name])
-    assert names(files.folder) == {"array.v", "array.json", "README.md"}
+    assert names(files.folder) == {"array.v", "array.json", "README.md", "array.html", "array.svg"}
     text, design = files.paths["datasheet"].read_text(), resolved.design
     assert "bitkiln sim" in text and f"{design.rows} x {design.columns} PEs, {name}-stationary" in text
     for port in json.loads(files.paths["sidecar"].read_text())["ports"]:
@@ -112,7 +112,7 @@ def test_files_of_a_core(core):
     kind, resolved, files = core
     assert names(files.folder) == {
         "core.v", "core.json", "README.md", "core_registers.h", "core_registers.py", "core.rdl", "core_registers.md",
-        "matmul_registers.h", "bitkiln_matmul.c", "bitkiln_matmul.h"}
+        "matmul_registers.h", "bitkiln_matmul.c", "bitkiln_matmul.h", "core.html", "core.svg"}
     facts = json.loads(files.paths["sidecar"].read_text())
     roles = {port["name"]: port["role"] for port in facts["ports"]}
     assert (roles["aclk"], roles["aresetn"]) == ("clock", "reset")

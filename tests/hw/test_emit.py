@@ -167,6 +167,33 @@ def test_clock_and_reset_only_where_used():
     assert text.count(".rst(rst)") == 3 and text.count(".clk(clk)") == 3  # two instances, and inside counter
 
 
+class Widths(wiring.Component):
+    """A byte and a member of ``bits``, by way of a shared unit where ``inside``."""
+
+    def __init__(self, bits, inside=True):
+        self.bits, self.inside = bits, inside
+        self.module_name = f"widths{bits}{'_top' if inside else ''}"
+        super().__init__({"a": In(8), "more": In(bits), "o": Out(9), "none": Out(0)})
+
+    def elaborate(self, platform):
+        m = Module()
+        if self.inside:
+            m.submodules.unit = unit = emit.shared(Widths(self.bits, inside=False))
+            m.d.comb += [unit.a.eq(self.a), unit.more.eq(self.more), self.o.eq(unit.o), self.none.eq(unit.none)]
+        else:
+            m.d.comb += self.o.eq(self.a + self.more)
+        return m
+
+
+@pytest.mark.parametrize("bits", [0, 3])
+def test_members_without_bits_are_no_ports(bits):
+    """Verilog's [-1:0] would be two bits that nobody connects."""
+    text = emit.to_verilog(Widths(bits))
+    assert "[-1:0]" not in text and "none" not in text and ("more" in text) == bool(bits)
+    assert [port.name for port in emit.ports_of(Widths(bits))] == ["a", *(["more"] if bits else []), "o"]
+    assert len(emit.sidecar(Widths(bits), text)["ports"]) == (3 if bits else 2)
+
+
 def test_same_name_different_content_is_refused():
     with pytest.raises(BitkilnError) as caught:
         emit.to_verilog(Pair(Counter(1), Counter(2)))
