@@ -133,14 +133,17 @@ class BoardTransport(Transport):
     def receive(self, count: int, stream: str = RESULTS) -> np.ndarray:
         channel = self._channel(self._outputs, stream)
         line = self.link.line
-        moved = line.now()
+        still = None        # when an answer first said that all beats are where they were: repetitions take their time
         while sum(map(len, self._in[stream])) < count:
             if self.pump():
-                moved = line.now()
+                still = None
                 continue
-            self._look()
-            if line.now() > moved + PATIENCE:
+            if still is not None and line.now() > still + PATIENCE:
                 raise self.stuck(sum(map(len, self._in[stream])), f"{count} beats")
+            rooms = list(self.link.rooms)
+            self._look()
+            if still is None or self.link.rooms != rooms:
+                still = line.now()
         beats = np.concatenate(self._in[stream]) if self._in[stream] else np.zeros(
             (0, self.identity.link.outputs[channel].bytes), np.uint8)
         self._in[stream] = [beats[count:]] if len(beats) > count else []

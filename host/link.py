@@ -30,6 +30,7 @@ __all__ = ["Answer", "FrameReader", "Link", "frame"]
 WINDOW = 8            # requests under way
 RETRIES = 12          # without a byte; then the board is called dead
 NOISY_RETRIES = 400   # with answers, but none that leads on
+INTRODUCTIONS = 60    # of asking who it is, where bytes come back
 SHORTEST = 24         # payload of a frame, at least, on a line with noise
 LONGEST = 600         # bytes of an answer on the line, at most
 
@@ -261,8 +262,10 @@ class Link:
 
     def _connect(self) -> Identity:
         """Ask the board who it is. How many streams it has, and so where a payload begins, is in its answer."""
-        for attempt in range(RETRIES):
+        silent = 0
+        for attempt in range(INTRODUCTIONS):
             self._sequence = (0x40 + attempt) & 0xFF
+            heard = False
             # A flag ends what a host before us may have left unfinished.
             self._write(bytes([FLAG]) + frame(bytes([self._sequence, IDENTIFY << 4])))
             stop = self.line.now() + LONGEST * self.line.byte_seconds + self.line.latency
@@ -270,10 +273,14 @@ class Link:
                 data = self.line.read(left)
                 if not data:
                     break
+                heard = True
                 for content in self._reader.feed(data):
                     if content[0] == self._sequence and (identity := self._identity(content)) is not None:
                         return identity
-        raise BitkilnError("no answer from a board", where=self.line.name, got=f"{RETRIES} requests in vain",
+            silent += not heard
+            if silent >= RETRIES:
+                break
+        raise BitkilnError("no answer from a board", where=self.line.name, got=f"{attempt + 1} requests in vain",
                            expected="a bitkiln bitstream on the other end", exit_code=FAILED,
                            help="is it loaded, and is the baud rate the one of the bitstream?")
 

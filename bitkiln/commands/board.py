@@ -22,7 +22,7 @@ DesignFile = Annotated[Path | None, typer.Option("--design", help="Design file t
                                                  show_default="the board's own design")]
 Folder = Annotated[Path | None, typer.Option(help="Folder of the bitstream that the board was loaded with; has the "
                                                   "design and the bit rate.")]
-Noise = Annotated[float, typer.Option(min=0, max=0.05, help="Lose, repeat and damage bytes on purpose, each with this "
+Noise = Annotated[float, typer.Option(min=0, max=0.005, help="Lose, repeat and damage bytes on purpose, each with this "
                                                             "probability.")]
 
 
