@@ -16,7 +16,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from bitkiln.host.link import FrameReader, frame
+from bitkiln.host.link import LONGEST, FrameReader, frame
 from bitkiln.hw.bus.axilite import RegisterFile
 from bitkiln.hw.emit import to_verilog
 from bitkiln.hw.link.bridge import Link
@@ -228,12 +228,7 @@ def check_link(model: BoardModel, *, seed: int = 0, frames: int = 400) -> LinkRe
         # What a receiver has to make of the bytes, damaged or not: FrameReader, which has tests of its own.
         wanted = [answer for each in other.feed(data) if (answer := board.answer(each)) is not None]
         model.write(data)
-        got: list[bytes] = []
-        while len(got) < max(1, len(wanted)):
-            part = model.wait(11 * (len(data) + 8) * model.identity.divisor + SLACK)
-            if not part:
-                break
-            got += reader.feed(part)
+        got = _answers(model, reader, max(1, len(wanted)), len(data) + 8)
         answers += len(wanted)
         if got != wanted:
             wrong += 1
@@ -244,15 +239,20 @@ def check_link(model: BoardModel, *, seed: int = 0, frames: int = 400) -> LinkRe
     return LinkResult(frames, answers, wrong, first)
 
 
+def _answers(model: BoardModel, reader: FrameReader, count: int, sent: int) -> list[bytes]:
+    """``count`` answers to so many bytes, or what came of them before the board fell silent or talked on and on."""
+    byte, found = 11 * model.identity.divisor, []
+    stop = model.cycles + (2 * sent + count * LONGEST) * byte + SLACK
+    while len(found) < count and model.cycles < stop and (part := model.wait(2 * sent * byte + SLACK)):
+        found += reader.feed(part)
+    return found
+
+
 def _exchange(model: BoardModel, *contents: bytes) -> list[bytes]:
     """Answers to requests that follow each other at once."""
     for content in contents:
         model.write(frame(content))
-    reader, found = FrameReader(), []
-    sent = sum(len(content) + 8 for content in contents)
-    while len(found) < len(contents) and (part := model.wait(21 * sent * model.identity.divisor + SLACK)):
-        found += reader.feed(part)
-    return found
+    return _answers(model, FrameReader(), len(contents), sum(len(content) + 8 for content in contents))
 
 
 def check_stalls(model: BoardModel) -> bool:
